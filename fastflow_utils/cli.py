@@ -1,0 +1,203 @@
+"""The command line: ``fastflow run``, ``predict``, ``recipes`` and ``data``.
+
+Exit codes: 0; 2 for a mistake of the user's, told in one line; 1 for everything else.
+"""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+import typer
+
+from fastflow_utils import archives, datasets, runs, sample_data
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.model import FastFlow
+from fastflow_utils.recipes import recipe_for
+from fastflow_utils.recipes import recipes as packaged_recipes
+
+__all__ = ["app", "main"]
+
+PLAIN: dict[str, Any] = {"rich_markup_mode": None, "no_args_is_help": True}
+app = typer.Typer(
+    help="Anomaly detection with 2-D normalizing flows (FastFlow, arXiv 2111.07677).",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    **PLAIN,
+)
+data_app = typer.Typer(help="Make, check and import data in MVTec layout.", **PLAIN)
+app.add_typer(data_app, name="data")
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command()
+def run(
+    output: Annotated[Path, typer.Option(help="Folder for the results.")],
+    category: Annotated[
+        str | None, typer.Option(help="Category folder under the data root, e.g. bottle.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data root. Default: $FASTFLOW_DATA, else the sample set."),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="efficientnet_lite0 (default) or any timm model.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Local state dict of the backbone, .pth or .safetensors.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Height and width, pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same machine: same result.")] = 0,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of recipe fields; see `fastflow recipes`.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+) -> None:
+    """Train on a category's normal images and evaluate on its test split."""
+    recipe = recipe_for(backbone, config, image_size=image_size, epochs=epochs)
+    root = datasets.data_root(data)
+    if category is None:
+        names = ", ".join(datasets.categories(root)) or "none"
+        raise FastFlowError(f"no --category given: expected one of those in {root}: {names}")
+    result = runs.run(
+        recipe,
+        root,
+        category,
+        output,
+        seed=seed,
+        weights=weights,
+        device=runs.select_device(device),
+    )
+    metrics = result.metrics
+    typer.echo(
+        f"{metrics['category']}, {recipe.backbone}, seed {seed}, last of {recipe.epochs} epochs"
+    )
+    for name, meaning in [
+        ("image_auroc", "image AUROC"),
+        ("pixel_auroc", "pixel AUROC"),
+        ("pixel_f1", "pixel F1 (oracle)"),
+    ]:
+        typer.echo(f"  {meaning:<18} {metrics[name]:.4f}")
+    typer.echo("  " + ", ".join(f"{k} {v:.1f} s" for k, v in metrics["seconds"].items()))
+    typer.echo(_table(result.evaluation.per_defect().reset_index()))
+    typer.echo(f"results in {output}: metrics.json, per_defect.csv, figures/, model/")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="DIR/model of a run.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    output: Annotated[Path, typer.Option(help="Folder for heat maps and scores.csv.")],
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+) -> None:
+    """Score images of any size and draw their heat maps."""
+    detector = FastFlow.load(model).to(runs.select_device(device))
+    table, problems = runs.predict(detector, images, output)
+    if len(table):
+        typer.echo(_table(table.nlargest(10, "score")))
+    typer.echo(f"{len(table)} images scored, higher is more anomalous: {output}/scores.csv")
+    if problems:
+        for problem in problems[:-1]:
+            typer.echo(f"error: {problem}", err=True)
+        raise FastFlowError(problems[-1])
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that come with the package."""
+    rows = [
+        {
+            "backbone": name,
+            "image": recipe.image_size,
+            "layers": " ".join(map(str, recipe.layers or ())),
+            "steps": recipe.steps,
+            "kernels": recipe.kernels,
+            "epochs": recipe.epochs,
+            "weights": "installed"
+            if name == "efficientnet_lite0"
+            else "downloaded by timm, or --weights FILE",
+        }
+        for name, recipe in packaged_recipes().items()
+    ]
+    typer.echo(_table(pd.DataFrame(rows)))
+    typer.echo("Any other timm model runs with the default recipe: --backbone NAME")
+
+
+@data_app.command()
+def sample(
+    root: Annotated[Path, typer.Argument(help="Where to make it.")],
+    categories: Annotated[
+        str | None, typer.Option(help="Comma-separated names. Default: all.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Height and width, pixels.")] = 256,
+    train: Annotated[int, typer.Option(help="Normal images to train on.")] = 60,
+    good: Annotated[int, typer.Option(help="Normal test images.")] = 20,
+    per_defect: Annotated[int, typer.Option(help="Test images of each defect.")] = 8,
+    seed: Annotated[int, typer.Option(help="Fixes every pixel.")] = 0,
+) -> None:
+    """Make the procedural sample set."""
+    names = [name.strip() for name in categories.split(",")] if categories else None
+    sample_data.make(
+        root, names, size=size, train=train, good=good, per_defect=per_defect, seed=seed
+    )
+    typer.echo(f"sample set in {root}: {', '.join(datasets.categories(root))}")
+
+
+@data_app.command()
+def check(root: Annotated[Path, typer.Argument(help="The folder of the categories.")]) -> None:
+    """Count images and masks, beside MVTec AD's official counts; name what is wrong."""
+    _check(root)
+
+
+@data_app.command("import")
+def import_(
+    archive: Annotated[Path, typer.Argument(help="MVTec AD's .tar.xz, or a .zip.")],
+    root: Annotated[Path, typer.Argument(help="Where the categories go.")],
+) -> None:
+    """Unpack an official archive safely, and check it."""
+    archives.import_archive(archive, root)
+    _check(root)
+
+
+def _check(root: Path) -> None:
+    table = datasets.check(root)
+    typer.echo(_table(table.reset_index()))
+    if table["problems"].astype(bool).any():
+        raise FastFlowError(f"problems in {root}: mend those in the last column, then check again")
+
+
+def _table(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format="{:.4f}".format)
+
+
+def main() -> None:
+    """Run the command line; mistakes end in one line on stderr and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        sys.exit("interrupted")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: what was finished is kept (the model, if training had begun)")
+    except (FastFlowError, OSError) as error:
+        _fail(str(error))
+    except typer.TyperException as error:  # a wrong option, a missing argument
+        _fail(error.format_message())
+    except torch.OutOfMemoryError:
+        _fail("the GPU's memory is full: use --device cpu, or a smaller image or batch")
+    else:
+        sys.exit(code)
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(2)

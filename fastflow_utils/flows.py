@@ -1,0 +1,296 @@
+r"""2-D normalizing flows: invertible layers for feature maps, with their log-determinants.
+
+A flow is an invertible map :math:`z = f(x)`. If z has the density :math:`p_Z`, then x has
+
+.. math:: \log p_X(x) = \log p_Z(f(x)) + \log\left|\det\frac{\partial z}{\partial x}\right|.
+
+Every layer here keeps one contract. With x and z of shape (B, C, H, W) and ``log_det`` of shape
+(B,), in nats, summed over C, H and W:
+
+- ``forward(x)`` returns ``(z, log_det)`` with ``log_det`` = log|det dz/dx|;
+- ``inverse(z)`` returns ``(x, log_det)`` with ``log_det`` = log|det dx/dz|, so the two cancel.
+
+Any H x W works, and may change from call to call: nothing in a layer depends on the position.
+
+References:
+    - Yu et al., FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing
+      Flows, 2021 (arXiv 2111.07677): 2-D coupling layers on feature maps.
+    - Dinh et al., Density estimation using Real NVP, 2016 (arXiv 1605.08803): affine coupling.
+    - Kingma & Dhariwal, Glow, 2018 (arXiv 1807.03039): ActNorm and its data initialisation.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "ActNorm",
+    "AffineCoupling",
+    "Flow",
+    "FlowLayer",
+    "FlowStep",
+    "Kernels",
+    "Permutation",
+    "conv_subnet",
+]
+
+Kernels = Literal["3-1", "3x3", "1x1"]
+"""Kernel sizes of the subnets: 3x3 and 1x1 in turn, 3x3 only, 1x1 only."""
+
+
+class FlowLayer(nn.Module):
+    """The contract of an invertible layer (see the module's docstring)."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z = f(x) and log|det dz/dx| of shape (B,)."""
+        raise NotImplementedError
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x = f^-1(z) and log|det dx/dz| of shape (B,)."""
+        raise NotImplementedError
+
+
+class ActNorm(FlowLayer):
+    r"""Scale and shift each channel: :math:`z_c = \exp(s_c)\, x_c + t_c`.
+
+    log|det dz/dx| = H W sum_c s_c.
+
+    The first batch seen in training mode sets s and t so that each channel of z has mean 0 and
+    variance 1; from then on they are ordinary parameters.
+
+    Args:
+        channels: C.
+
+    Example:
+        >>> z, _ = ActNorm(4)(5 + 3 * torch.randn(8, 4, 16, 16))
+        >>> bool(z.mean().abs() < 1e-5), round(z.std().item(), 3)
+        (True, 1.0)
+    """
+
+    initialised: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and its log-determinant; the first call in training mode initialises."""
+        if self.training and not self.initialised:
+            self._initialise(x)
+        return x * self.log_scale.exp() + self.shift, self._log_det(x)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x = (z - t) exp(-s) and its log-determinant."""
+        return (z - self.shift) * (-self.log_scale).exp(), -self._log_det(z)
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        return (height * width * self.log_scale.sum()).expand(batch)
+
+    @torch.no_grad()
+    def _initialise(self, x: Tensor) -> None:
+        std, mean = torch.std_mean(x, dim=(0, 2, 3), keepdim=True, correction=0)
+        scale = 1 / std[0].clamp_min(1e-6)  # a channel that never varies must not explode
+        self.log_scale.copy_(scale.log())
+        self.shift.copy_(-mean[0] * scale)
+        self.initialised.fill_(True)
+
+
+class Permutation(FlowLayer):
+    r"""Shuffle the channels: :math:`z_c = x_{\pi(c)}`, with a fixed random permutation.
+
+    log|det dz/dx| = 0. It makes the next coupling split the channels another way.
+
+    Args:
+        channels: C.
+        generator: Where the randomness comes from. Default: torch's global generator.
+
+    Example:
+        >>> x = torch.rand(1, 6, 2, 2)
+        >>> permutation = Permutation(6)
+        >>> torch.equal(permutation.inverse(permutation(x)[0])[0], x)
+        True
+    """
+
+    order: Tensor
+
+    def __init__(self, channels: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.randperm(channels, generator=generator))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the permuted channels and zeros."""
+        return x[:, self.order], x.new_zeros(len(x))
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the channels in their old order and zeros."""
+        return z[:, self.order.argsort()], z.new_zeros(len(z))
+
+
+class AffineCoupling(FlowLayer):
+    r"""Transform half of the channels by what the other half says.
+
+    .. math:: z_a = x_a, \qquad z_b = x_b \odot \exp(s(x_a)) + t(x_a)
+
+    s and t come from one subnet, which may be any network: it is never inverted. The Jacobian is
+    triangular, so log|det dz/dx| = sum s(x_a), over channels and positions. The soft clamp
+    :math:`s = \alpha \tanh(\tilde s / \alpha)` keeps |s| below alpha; near 0 it changes nothing.
+
+    The subnet's last layer starts at zero, so the coupling starts as the identity.
+
+    Args:
+        channels: C >= 2; x_a is the first half (the larger, if C is odd).
+        kernel_size: Of the subnet's two convolutions, odd.
+        hidden_ratio: Hidden channels of the subnet for each channel of x_a.
+        clamp: alpha.
+
+    Raises:
+        ValueError: If there are fewer than two channels to split.
+
+    Example:
+        >>> coupling = AffineCoupling(6, kernel_size=3)
+        >>> z, log_det = coupling(torch.rand(2, 6, 5, 7))
+        >>> z.shape, log_det  # the identity, until it is trained
+        (torch.Size([2, 6, 5, 7]), tensor([0., 0.], grad_fn=<SumBackward1>))
+    """
+
+    def __init__(
+        self, channels: int, kernel_size: int = 3, hidden_ratio: float = 1.0, clamp: float = 2.0
+    ) -> None:
+        super().__init__()
+        if channels < 2:
+            raise ValueError(f"a coupling splits the channels: channels={channels}, expected >= 2")
+        self.sizes = (channels - channels // 2, channels // 2)  # of x_a and x_b
+        self.clamp = clamp
+        hidden = max(1, int(self.sizes[0] * hidden_ratio))
+        self.subnet = conv_subnet(self.sizes[0], hidden, 2 * self.sizes[1], kernel_size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and log|det dz/dx| = sum s."""
+        x_a, x_b = x.split(self.sizes, dim=1)
+        s, t = self.scale_and_shift(x_a)
+        return torch.cat([x_a, x_b * s.exp() + t], dim=1), s.sum(dim=(1, 2, 3))
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x and log|det dx/dz| = -sum s; the subnet runs forward here too, on z_a = x_a."""
+        z_a, z_b = z.split(self.sizes, dim=1)
+        s, t = self.scale_and_shift(z_a)
+        return torch.cat([z_a, (z_b - t) * (-s).exp()], dim=1), -s.sum(dim=(1, 2, 3))
+
+    def scale_and_shift(self, x_a: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the clamped log-scale s and the shift t for x_b, each with the shape of x_b."""
+        s, t = self.subnet(x_a).chunk(2, dim=1)
+        return self.clamp * torch.tanh(s / self.clamp), t
+
+
+def conv_subnet(inputs: int, hidden: int, outputs: int, kernel_size: int) -> nn.Sequential:
+    """Return Conv - ReLU - Conv that keeps H x W; its last layer is zero.
+
+    Example:
+        >>> conv_subnet(4, 8, 6, kernel_size=3)(torch.rand(1, 4, 5, 5)).abs().max().item()
+        0.0
+    """
+    last = nn.Conv2d(hidden, outputs, kernel_size, padding="same")
+    nn.init.zeros_(last.weight)
+    if last.bias is not None:
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Conv2d(inputs, hidden, kernel_size, padding="same"), nn.ReLU(), last)
+
+
+class _Chain(FlowLayer):
+    """Layers one after the other: log-determinants add up."""
+
+    def __init__(self, layers: Iterable[FlowLayer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply every layer from the first to the last."""
+        total = x.new_zeros(len(x))
+        for layer in self.layers:
+            x, log_det = layer(x)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Undo every layer from the last to the first."""
+        total = z.new_zeros(len(z))
+        for layer in reversed(self.layers):
+            z, log_det = cast(FlowLayer, layer).inverse(z)
+            total = total + log_det
+        return z, total
+
+
+class FlowStep(_Chain):
+    """One step of the flow: ActNorm, permutation, affine coupling.
+
+    Args:
+        channels: C >= 2.
+        kernel_size: Of the coupling's subnet.
+        hidden_ratio: Of the coupling's subnet.
+        clamp: Bound on the coupling's log-scale.
+        generator: For the permutation.
+
+    Example:
+        >>> step = FlowStep(4, kernel_size=1)
+        >>> x = torch.randn(2, 4, 3, 3)
+        >>> torch.allclose(step.inverse(step(x)[0])[0], x, atol=1e-5)
+        True
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        hidden_ratio: float = 1.0,
+        clamp: float = 2.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            [
+                ActNorm(channels),
+                Permutation(channels, generator),
+                AffineCoupling(channels, kernel_size, hidden_ratio, clamp),
+            ]
+        )
+
+
+class Flow(_Chain):
+    """A chain of flow steps: x <-> z for one feature map.
+
+    Args:
+        channels: C >= 2.
+        steps: How many flow steps.
+        kernels: "3-1" (3x3 and 1x1 in turn, starting with 3x3), "3x3" or "1x1".
+        hidden_ratio: Hidden channels of each subnet for each channel that it reads.
+        clamp: Bound on each coupling's log-scale.
+        generator: For the permutations.
+
+    Example:
+        >>> flow = Flow(channels=8, steps=4)
+        >>> z, log_det = flow(torch.randn(2, 8, 16, 16))
+        >>> z.shape, log_det.shape
+        (torch.Size([2, 8, 16, 16]), torch.Size([2]))
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        steps: int = 8,
+        kernels: Kernels = "3-1",
+        hidden_ratio: float = 1.0,
+        clamp: float = 2.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        cycle = {"3-1": (3, 1), "3x3": (3,), "1x1": (1,)}
+        if kernels not in cycle:
+            raise ValueError(f"kernels='{kernels}': expected one of {', '.join(cycle)}")
+        sizes = cycle[kernels]
+        super().__init__(
+            FlowStep(channels, sizes[i % len(sizes)], hidden_ratio, clamp, generator)
+            for i in range(steps)
+        )

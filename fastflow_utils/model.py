@@ -1,0 +1,232 @@
+"""FastFlow: one flow for each feature map of a frozen backbone; likelihoods, maps, scores."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from einops import reduce
+from kornia.filters import gaussian_blur2d
+from torch import Tensor, nn
+
+from fastflow_utils.backbones import Backbone
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.flows import Flow, Kernels
+
+__all__ = ["NORMAL_LEVEL", "FastFlow", "image_score"]
+
+NORMAL_LEVEL = 1 - math.exp(-0.5)
+"""The anomaly map where z is as N(0, I) says, mean z^2 = 1: about 0.39."""
+
+
+def image_score(anomaly_map: Tensor, top: float = 0.01) -> Tensor:
+    """Return the mean of the highest values of each map: one score for each image.
+
+    The maximum alone hangs on a single pixel; the mean over all would drown a small defect.
+
+    Args:
+        anomaly_map: (B, 1, H, W), higher is more anomalous.
+        top: Which share of the pixels to average, in (0, 1]; always at least one pixel.
+
+    Returns:
+        (B,), higher is more anomalous.
+
+    Example:
+        >>> image_score(torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]]), top=0.5)
+        tensor([2.5000])
+    """
+    pixels = anomaly_map.flatten(1)
+    return pixels.topk(max(1, int(top * pixels.shape[1])), dim=1).values.mean(1)
+
+
+class FastFlow(nn.Module):
+    r"""The density of normal images' features, and how far an image is from it.
+
+    For each level l of the backbone's pyramid, a flow :math:`f_l` maps the features to a latent
+    :math:`z_l = f_l(h_l)` of the same shape, with :math:`z_l \sim N(0, I)` for normal images.
+    Where the image is anomalous, z is far from 0.
+
+    Nothing stands between features and flow. Published code puts a LayerNorm with a trainable
+    scale there and leaves its log-determinant out of the loss, which then falls without bound as
+    the scale shrinks. Here the flow's first ActNorm does that work, and accounts for it.
+
+    Args:
+        backbone: The frozen network.
+        steps: Flow steps of each level.
+        kernels: Kernel sizes of the subnets: "3-1", "3x3" or "1x1".
+        hidden_ratio: Hidden channels of each subnet for each channel that it reads.
+        clamp: Bound on each coupling's log-scale.
+        smoothing: Standard deviation of the Gaussian blur of the anomaly map, in pixels.
+        top: Share of the pixels whose mean is the image score.
+        seed: Fixes the permutations and the initial weights.
+
+    Example:
+        >>> model = FastFlow(Backbone("efficientnet_lite0", image_size=64), steps=2).eval()
+        >>> anomaly_map, score = model.predict(torch.rand(2, 3, 64, 64))
+        >>> anomaly_map.shape, score.shape
+        (torch.Size([2, 1, 64, 64]), torch.Size([2]))
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        steps: int = 8,
+        kernels: Kernels = "3-1",
+        hidden_ratio: float = 1.0,
+        clamp: float = 2.0,
+        smoothing: float = 4.0,
+        top: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {
+            "steps": steps,
+            "kernels": kernels,
+            "hidden_ratio": hidden_ratio,
+            "clamp": clamp,
+            "smoothing": smoothing,
+            "top": top,
+        }
+        self.backbone = backbone
+        self.smoothing = smoothing
+        self.top = top
+        with torch.random.fork_rng(devices=[]):  # leave the caller's randomness alone
+            torch.manual_seed(seed)
+            self.flows = nn.ModuleList(
+                Flow(channels, steps, kernels, hidden_ratio, clamp)
+                for channels in backbone.channels
+            )
+
+    def forward(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return ``(z, log_det)`` for each level's features (B, C_l, H_l, W_l)."""
+        return [flow(h) for flow, h in zip(self.flows, features, strict=True)]
+
+    def nll(self, features: Sequence[Tensor]) -> Tensor:
+        r"""Return the negative log-likelihood of each level, in nats per dimension.
+
+        .. math:: -\frac{1}{D} \log p(h) = \frac{1}{D} \left( \tfrac12 \lVert z \rVert^2
+                  + \tfrac D2 \log 2\pi - \log|\det \partial z / \partial h| \right)
+
+        with D = C_l H_l W_l, so that levels, backbones and image sizes compare. It is a density's,
+        so it depends on the scale of the features and may well be negative.
+
+        Args:
+            features: One (B, C_l, H_l, W_l) for each level.
+
+        Returns:
+            (B, L).
+        """
+        constant = 0.5 * math.log(2 * math.pi)
+        return torch.stack(
+            [
+                reduce(0.5 * z**2, "b c h w -> b", "mean") + constant - log_det / z[0].numel()
+                for z, log_det in self(features)
+            ],
+            dim=1,
+        )
+
+    def level_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
+        r"""Return the map of each level: :math:`1 - \exp(-\tfrac12 \overline{z^2})`.
+
+        The mean of z^2 is over the channels of a position. The map is 0 at the mode of the density
+        and close to 1 far from it, so that no level can outshout the others when they are
+        averaged. Where z is N(0, I), it is about 0.39 (``NORMAL_LEVEL``).
+
+        Args:
+            features: One (B, C_l, H_l, W_l) for each level.
+
+        Returns:
+            One (B, 1, H_l, W_l) for each level, in [0, 1]; higher is more anomalous.
+        """
+        return [
+            -torch.expm1(-0.5 * reduce(z**2, "b c h w -> b 1 h w", "mean"))
+            for z, _ in self(features)
+        ]
+
+    def anomaly_map(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the heat map: the levels' maps at image size, averaged, smoothed.
+
+        Args:
+            features: One (B, C_l, H_l, W_l) for each level.
+
+        Returns:
+            (B, 1, H, W) in [0, 1] with H = W = the backbone's image size; higher is more
+            anomalous.
+        """
+        size = self.backbone.image_size
+        levels = [
+            F.interpolate(level, size=(size, size), mode="bilinear", align_corners=False)
+            for level in self.level_maps(features)
+        ]
+        combined = torch.stack(levels).mean(0)
+        if self.smoothing == 0:
+            return combined
+        kernel = 2 * math.ceil(3 * self.smoothing) + 1
+        return gaussian_blur2d(combined, (kernel, kernel), (self.smoothing, self.smoothing))
+
+    def score(self, anomaly_map: Tensor) -> Tensor:
+        """Return the score (B,) of each map: :func:`image_score` with this model's share."""
+        return image_score(anomaly_map, self.top)
+
+    @torch.no_grad()
+    def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``anomaly_map`` (B, 1, H, W) and ``score`` (B,) of ``image`` (B, 3, H, W)."""
+        anomaly_map = self.anomaly_map(self.backbone(image))
+        return anomaly_map, self.score(anomaly_map)
+
+    def save(self, folder: Path | str, **notes: object) -> Path:
+        """Write the whole detector to a folder: safetensors and JSON, no pickles.
+
+        The frozen backbone goes along, so that the folder works on a machine without the weights.
+
+        Args:
+            folder: Made if it is missing.
+            **notes: Anything for people to read in ``config.json``, under "notes".
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {
+            "format": 1,
+            "backbone": {
+                "name": self.backbone.name,
+                "layers": self.backbone.layers,
+                "image_size": self.backbone.image_size,
+            },
+            "flow": self.options,
+            "notes": notes,
+        }
+        state = {key: value.cpu().contiguous() for key, value in self.state_dict().items()}
+        safetensors.torch.save_file(state, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "FastFlow":
+        """Read a detector that :meth:`save` wrote; its outputs are the same bit for bit.
+
+        Raises:
+            FastFlowError: If the folder holds no model, or one that cannot be read.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            state = safetensors.torch.load_file(folder / "model.safetensors")
+            backbone = Backbone(**config["backbone"], pretrained=False)
+            model = cls(backbone, **config["flow"])
+            model.load_state_dict(state)
+        except FileNotFoundError as error:
+            raise FastFlowError(
+                f"no model in '{folder}': expected config.json and model.safetensors, as "
+                "'fastflow run --output DIR' writes them to DIR/model"
+            ) from error
+        except Exception as error:  # JSON, safetensors and torch each have their own
+            raise FastFlowError(
+                f"the model in '{folder}' cannot be read ({type(error).__name__}): its files are "
+                "damaged or of another version; train it again"
+            ) from error
+        return model.eval()

@@ -1,0 +1,183 @@
+"""A recipe: every choice that decides a result, but for the data and the seed."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import yaml
+
+from fastflow_utils.backbones import BUNDLED, Backbone
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.flows import Kernels
+from fastflow_utils.model import FastFlow
+
+__all__ = ["Recipe", "recipe_for", "recipes"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Backbone, flow, map and training. The fields mean what they mean where they are used:
+    :class:`~fastflow_utils.backbones.Backbone`, :class:`~fastflow_utils.model.FastFlow`,
+    :func:`~fastflow_utils.training.fit`.
+
+    Raises:
+        FastFlowError: If a value has the wrong type or range.
+
+    Example:
+        >>> Recipe(backbone="resnet18", epochs=2).image_size
+        256
+    """
+
+    backbone: str = BUNDLED
+    layers: tuple[int, ...] | None = None
+    image_size: int = 256
+    steps: int = 8
+    kernels: Kernels = "3-1"
+    hidden_ratio: float = 1.0
+    clamp: float = 2.0
+    smoothing: float = 4.0
+    top: float = 0.01
+    epochs: int = 4
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, list):
+            object.__setattr__(self, "layers", tuple(self.layers))
+        expected = {
+            "backbone": (isinstance(self.backbone, str), "a name"),
+            "layers": (
+                self.layers is None
+                or (isinstance(self.layers, tuple) and all(map(_is_count, self.layers))),
+                "a list of indices",
+            ),
+            "image_size": (_is_count(self.image_size) and self.image_size >= 32, "an int >= 32"),
+            "kernels": (self.kernels in get_args(Kernels), f"one of {get_args(Kernels)}"),
+            "smoothing": (_is_number(self.smoothing) and self.smoothing >= 0, "a number >= 0"),
+            "top": (_is_number(self.top) and 0 < self.top <= 1, "a number in (0, 1]"),
+            "weight_decay": (_is_number(self.weight_decay) and self.weight_decay >= 0, ">= 0"),
+        }
+        for name in ("steps", "epochs", "batch_size"):
+            value = getattr(self, name)
+            expected[name] = (_is_count(value) and value >= 1, "an int >= 1")
+        for name in ("hidden_ratio", "clamp", "learning_rate"):
+            value = getattr(self, name)
+            expected[name] = (_is_number(value) and value > 0, "a number > 0")
+        for name, (holds, meaning) in expected.items():
+            if not holds:
+                raise FastFlowError(
+                    f"{name}: {getattr(self, name)!r} in the recipe: expected {meaning}"
+                )
+
+    def changed(self, **values: Any) -> "Recipe":
+        """Return a copy with other values; None leaves a value as it is.
+
+        Raises:
+            FastFlowError: If there is no such field.
+        """
+        names = [field.name for field in dataclasses.fields(self)]
+        for key in values:
+            if key not in names:
+                near = difflib.get_close_matches(key, names, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"expected {', '.join(names)}"
+                raise FastFlowError(f"a recipe has no '{key}': {hint}")
+        given = {key: value for key, value in values.items() if value is not None}
+        return dataclasses.replace(self, **given)
+
+    def build_backbone(self, weights: Path | str | None = None) -> Backbone:
+        """Return the frozen backbone, with local weights if given."""
+        return Backbone(
+            self.backbone, layers=self.layers, weights=weights, image_size=self.image_size
+        )
+
+    def build_model(self, backbone: Backbone, seed: int = 0) -> FastFlow:
+        """Return the untrained model on top of ``backbone``."""
+        return FastFlow(
+            backbone,
+            steps=self.steps,
+            kernels=self.kernels,
+            hidden_ratio=self.hidden_ratio,
+            clamp=self.clamp,
+            smoothing=self.smoothing,
+            top=self.top,
+            seed=seed,
+        )
+
+    def training(self) -> dict[str, Any]:
+        """Return the arguments of :func:`~fastflow_utils.training.fit`."""
+        names = ("epochs", "batch_size", "learning_rate", "weight_decay")
+        return {name: getattr(self, name) for name in names}
+
+    def save(self, path: Path | str) -> None:
+        """Write the recipe as YAML, which ``--config`` reads."""
+        values = dataclasses.asdict(self)
+        if self.layers is not None:
+            values["layers"] = list(self.layers)
+        Path(path).write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _read(text: str, source: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        detail = " ".join(str(error).split())
+        raise FastFlowError(f"{source} is not YAML: {detail}") from error
+    if not isinstance(values, dict):
+        raise FastFlowError(f"{source}: expected lines like 'epochs: 4', found {values!r:.60}")
+    return cast(dict[str, Any], values)
+
+
+def recipes() -> dict[str, Recipe]:
+    """Return the recipes that come with the package, by backbone.
+
+    Example:
+        >>> sorted(recipes())
+        ['efficientnet_lite0', 'resnet18']
+    """
+    files = resources.files("fastflow_utils") / "configs"
+    found = [
+        Recipe().changed(**_read(file.read_text(), file.name))
+        for file in files.iterdir()
+        if file.name.endswith(".yaml")
+    ]
+    return {recipe.backbone: recipe for recipe in sorted(found, key=lambda r: r.backbone)}
+
+
+def recipe_for(
+    backbone: str | None = None, config: Path | str | None = None, **values: Any
+) -> Recipe:
+    """Return the recipe for a backbone: the package's, then the file's values, then ``values``.
+
+    Args:
+        backbone: Default: the file's, else ``"efficientnet_lite0"``.
+        config: A YAML file of recipe fields; those it leaves out come from the backbone's recipe.
+        **values: Single fields; None leaves a field as it is.
+
+    Raises:
+        FastFlowError: If the file is missing or not YAML, or a field does not exist or fit.
+
+    Example:
+        >>> recipe_for("resnet18", epochs=1).epochs
+        1
+    """
+    given: dict[str, Any] = {}
+    if config is not None:
+        path = Path(config)
+        if not path.is_file():
+            raise FastFlowError(f"no recipe at '{path}': expected a YAML file with recipe fields")
+        given = _read(path.read_text(), str(path))
+    name = backbone or given.get("backbone", BUNDLED)
+    start = recipes().get(name, Recipe())
+    return start.changed(**given).changed(**values).changed(backbone=name)

@@ -1,0 +1,215 @@
+"""A run: one category, one recipe, one seed, from image files to a folder of results."""
+
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from fastflow_utils import plots
+from fastflow_utils.datasets import MVTecAD, image_files, load_image
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.evaluation import Evaluation, evaluate
+from fastflow_utils.features import extract
+from fastflow_utils.frontend import track
+from fastflow_utils.model import FastFlow
+from fastflow_utils.recipes import Recipe
+from fastflow_utils.training import fit
+
+__all__ = ["Run", "predict", "run", "select_device", "versions"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What :func:`run` leaves in memory; on disk it is in ``output``."""
+
+    model: FastFlow
+    history: pd.DataFrame
+    evaluation: Evaluation
+    metrics: dict[str, Any]
+
+
+def select_device(name: str = "auto") -> torch.device:
+    """Return the device to compute on: "cpu", "cuda", or "auto" for CUDA where there is one.
+
+    Raises:
+        FastFlowError: If the name is another, or CUDA is asked for and absent.
+
+    Example:
+        >>> select_device("cpu")
+        device(type='cpu')
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise FastFlowError(f"device '{name}': expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise FastFlowError("device 'cuda': torch sees no GPU here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on, to be kept beside it."""
+    names = ("fastflow-utils", "torch", "timm", "kornia", "torchmetrics", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def run(
+    recipe: Recipe,
+    root: Path | str,
+    category: str,
+    output: Path | str,
+    *,
+    seed: int = 0,
+    weights: Path | str | None = None,
+    device: torch.device | str = "cpu",
+) -> Run:
+    """Train on a category's normal images, evaluate on its test split, write it all down.
+
+    Writes ``metrics.json``, ``per_defect.csv``, ``history.csv``, ``recipe.yaml``, ``model/`` and
+    ``figures/*.png`` into ``output``. The figures are of the last epoch of the recipe's budget;
+    nothing was chosen on the test split.
+
+    Args:
+        recipe: Backbone, flow and budget.
+        root: Holds the categories, in MVTec layout.
+        category: One of them.
+        output: Made if it is missing; results of an earlier run in it are replaced.
+        seed: Fixes permutations, initial weights and the order of the batches.
+        weights: A local state dict for the backbone.
+        device: Where to compute.
+
+    Raises:
+        FastFlowError: For anything wrong with data, weights or recipe, before training starts
+            where that is possible.
+        KeyboardInterrupt: After Ctrl-C; from the first batch on, the model so far is in
+            ``output/model`` by then.
+    """
+    start = time.perf_counter()
+    train = MVTecAD(root, category, "train", recipe.image_size)
+    test = MVTecAD(root, category, "test", recipe.image_size)
+    if len(set(test.labels)) < 2:
+        raise FastFlowError(
+            f"the test split of '{category}' holds {test.counts()}: to evaluate, it needs both "
+            "good and anomalous images"
+        )
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "metrics.json").unlink(missing_ok=True)  # no old figures beside a new model
+    backbone = recipe.build_backbone(weights).to(device)
+    train_features = extract(backbone, train)
+    test_features = extract(backbone, test)
+    featured = time.perf_counter()
+
+    model = recipe.build_model(backbone, seed).to(device)
+    history = fit(model, train_features, seed=seed, **recipe.training())
+    trained = time.perf_counter()
+    model.save(output / "model", category=category, seed=seed, versions=versions())
+    recipe.save(output / "recipe.yaml")
+    history.to_csv(output / "history.csv", index=False)
+    if history.attrs["interrupted"]:
+        raise KeyboardInterrupt
+
+    evaluation = evaluate(model, test_features, test)
+    values = evaluation.metrics()
+    per_defect = evaluation.per_defect()
+    per_defect.to_csv(output / "per_defect.csv")
+    figures = output / "figures"
+    figures.mkdir(exist_ok=True)
+    for name, figure in {
+        "gallery": plots.gallery(evaluation),
+        "scores": plots.score_histogram(evaluation),
+        "roc": plots.roc(evaluation),
+        "training": plots.training_curve(history),
+    }.items():
+        figure.savefig(figures / f"{name}.png")
+    end = time.perf_counter()
+
+    metrics = {
+        **values,
+        "seconds": {
+            "features": round(featured - start, 2),
+            "train": round(trained - featured, 2),
+            "evaluate": round(end - trained, 2),
+            "total": round(end - start, 2),
+        },
+        "epochs": recipe.epochs,
+        "seed": seed,
+        "protocol": "last epoch",
+        "category": plots.title(test),
+        "recipe": asdict(recipe),
+        "device": str(device),
+        "versions": versions(),
+    }
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    return Run(model, history, evaluation, metrics)
+
+
+def predict(
+    model: FastFlow, inputs: list[Path], output: Path | str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Score images of any size; write ``scores.csv`` and one heat map for each image.
+
+    A heat map is a PNG of its image's size, in colours that mean the same for every image: black
+    is the level of normal images, yellow is as anomalous as can be.
+
+    Args:
+        model: Trained.
+        inputs: Image files, and folders that are searched for images, subfolders included.
+        output: Made if it is missing.
+
+    Returns:
+        A table with the columns ``path`` and ``score`` (higher is more anomalous), and a message
+        for each file that could not be read: it is left out, the others are done all the same.
+
+    Raises:
+        FastFlowError: If an input does not exist, or there is no image at all.
+    """
+    files: list[tuple[Path, Path]] = []  # the image, and its name relative to what was given
+    for given in inputs:
+        if given.is_dir():
+            folders = [given, *sorted(path for path in given.rglob("*") if path.is_dir())]
+            found = [file for folder in folders for file in image_files(folder)]
+            files += [(file, file.relative_to(given)) for file in found]
+        elif given.is_file():
+            files.append((given, Path(given.name)))
+        else:
+            raise FastFlowError(f"no file or folder '{given}': expected images or folders of them")
+    if not files:
+        raise FastFlowError(
+            f"no images in {', '.join(map(str, inputs))}: expected PNG, JPEG, BMP, TIFF or WebP"
+        )
+    heat_maps = Path(output) / "heat_maps"
+    heat_maps.mkdir(parents=True, exist_ok=True)
+    rows, problems, taken = [], [], set[str]()
+    for file, relative in track(files, "predicting"):
+        try:
+            image = load_image(file, model.backbone.image_size)
+            height, width = load_image(file).shape[1:]
+        except FastFlowError as error:
+            problems.append(str(error))
+            continue
+        anomaly_map, score = model.predict(image[None].to(model.backbone.mean.device))
+        anomaly_map = F.interpolate(anomaly_map.cpu(), (height, width), mode="bilinear")[0]
+        rows.append({"path": str(file), "score": float(score)})
+        name = _free_name("_".join(relative.with_suffix("").parts), taken)
+        pixels = (plots.colour(anomaly_map) * 255).round().astype("uint8")
+        Image.fromarray(pixels).save(heat_maps / f"{name}.png")
+    table = pd.DataFrame(rows, columns=["path", "score"])
+    table.to_csv(Path(output) / "scores.csv", index=False)
+    return table, problems
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Two inputs may have the same name: the second becomes name-2."""
+    free, count = name, 1
+    while free.lower() in taken:
+        count += 1
+        free = f"{name}-{count}"
+    taken.add(free.lower())
+    return free

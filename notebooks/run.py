@@ -1,0 +1,284 @@
+"""Execute the course's notebooks in the order of their names, each in a process of its own.
+
+    python notebooks/run.py html       executed copies as pages, in build/html
+    python notebooks/run.py inplace    executed and saved, ready to commit
+    python notebooks/run.py check      not executed: fit to commit as they are?
+
+The start of a name chooses: `python notebooks/run.py html 03`. Parameters are environment
+variables (FASTFLOW_DATA, FASTFLOW_CATEGORY, ...), which are passed on to the notebooks.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+import re
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert.filters.ansi import strip_ansi
+from nbformat import NotebookNode
+from pages import formula_errors, promise, render, title
+
+__all__ = ["MACHINE", "Run", "check", "execute", "results", "save_in_place", "write_pages"]
+
+NOTEBOOKS = Path(__file__).resolve().parent
+PAGES = Path("build", "html")
+MACHINE = re.compile(
+    r"(?<![\w.])(?:/(?:home|Users|root|private|opt|work)/|[A-Z]:\\Users\\)[\w.-]+"
+)
+PASSING = re.compile(r"/tmp/[\w.-]+|\bsite-packages\b|\bat 0x[0-9a-f]{6,}")
+
+
+@dataclass
+class Run:
+    """A notebook as executed: its outputs, the time it took, and what went wrong, if anything."""
+
+    path: Path
+    notebook: NotebookNode
+    seconds: float
+    failure: str | None
+
+
+# Executing
+
+
+def execute(path: Path, cell_timeout: float = 120, limit: float = 600) -> Run:
+    """Execute a notebook in a process of its own, with its folder as the working directory.
+
+    Neither an error nor a cell that runs for more than `cell_timeout` seconds nor a notebook that
+    runs for more than `limit` seconds raises: the notebook is stopped, with every process that
+    it started, and `Run.failure` names the cell and the error.
+    """
+    start = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, path.name)
+        shutil.copy(path, copy)
+        process = multiprocessing.get_context("spawn").Process(
+            target=_execute_copy, args=(copy, path.parent, cell_timeout)
+        )
+        process.start()
+        try:
+            process.join(limit)
+        finally:
+            if stopped := process.is_alive():
+                process.terminate()  # nbclient answers by killing the kernel's process group
+                process.join(10)
+                process.kill()
+                process.join()
+        notebook = nbformat.read(copy, as_version=4)
+    failure = _failure(notebook)
+    if stopped:
+        failure = f"stopped after {limit:g} s" + (f", in {failure}" if failure else "")
+    elif process.exitcode and not failure:
+        failure = f"the process that executed it ended with exit code {process.exitcode}"
+    return Run(path, notebook, time.perf_counter() - start, failure)
+
+
+def _execute_copy(copy: Path, cwd: Path, cell_timeout: float) -> None:
+    """Execute the notebook `copy` and write it back with whatever outputs it got to."""
+    os.environ |= {
+        "FASTFLOW_STATIC": "1",  # fastflow_utils.widgets then draws figures and builds no widget
+        "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),  # the kernel of this Python
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+    if data := os.environ.get("FASTFLOW_DATA"):
+        os.environ["FASTFLOW_DATA"] = str(Path(data).resolve())  # the kernel works elsewhere
+    notebook = nbformat.read(copy, as_version=4)
+    for cell in _code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    started: list[NotebookNode] = []
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=cell_timeout,
+        record_timing=False,
+        shutdown_kernel="immediate",
+        extra_arguments=["--log-level=ERROR"],  # or ipykernel warns of an unencrypted loopback
+        on_cell_start=lambda cell, cell_index: started.append(cell),
+    )
+    try:
+        client.execute(cwd=str(cwd))
+    except CellExecutionError:
+        pass  # the outputs of the cell tell
+    except CellTimeoutError:
+        _add_error(started[-1], "CellTimeoutError", f"it ran for more than {cell_timeout:g} s")
+    except (DeadKernelError, AssertionError):  # nbclient's answers to a kernel that is gone
+        _add_error(started[-1], "DeadKernelError", "the kernel is gone: stopped, or out of memory")
+    nbformat.write(notebook, copy)
+
+
+def _add_error(cell: NotebookNode, name: str, message: str) -> None:
+    error = nbformat.v4.new_output("error", ename=name, evalue=message, traceback=[message])
+    cell.outputs.append(error)
+
+
+def _failure(notebook: NotebookNode) -> str | None:
+    """Name the first cell with an error, as Jupyter numbers it, its first lines and the error."""
+    for number, cell in enumerate(_code_cells(notebook), 1):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                error = strip_ansi(f"{output.ename}: {output.evalue}")
+                lines = [*_head(cell.source, 3), "", *_head(error, 5)]
+                return f"cell [{number}]:\n" + "\n".join(f"    {line}".rstrip() for line in lines)
+    return None
+
+
+def _head(text: str, count: int) -> list[str]:
+    lines = text.splitlines()
+    return lines if len(lines) <= count else [*lines[:count], "..."]
+
+
+def _code_cells(notebook: NotebookNode, tag: str | None = None) -> list[NotebookNode]:
+    """Return the code cells, of all or only those with a tag."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell for cell in cells if tag is None or tag in cell.metadata.get("tags", [])]
+
+
+# Committing
+
+
+def save_in_place(run: Run) -> None:
+    """Save a notebook as executed, less what would differ between runs and machines."""
+    metadata = run.notebook.metadata
+    metadata.pop("widgets", None)
+    metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata.language_info.pop("version", None)
+    metadata.fastflow = {"executed": _digest(run.notebook)}
+    for cell in _code_cells(run.notebook):
+        cell.metadata.pop("execution", None)  # JupyterLab's timestamps
+    nbformat.write(run.notebook, run.path)
+
+
+def check(path: Path) -> list[str]:
+    """Name everything that keeps a notebook from being committed."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = _code_cells(notebook)
+    lines = [len(cell.source.splitlines()) for cell in cells] or [0]
+    outputs = [output for cell in cells for output in cell.outputs]
+    kinds = {kind for output in outputs for kind in output.get("data", {})}
+    machine = sorted({found for output in outputs for found in _machine_traces(output)})
+    findings = [
+        (
+            notebook.metadata.get("fastflow", {}).get("executed") != _digest(notebook),
+            "its code is not what was executed: run `make notebooks`",
+        ),
+        (
+            [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)),
+            "its cells were not executed once each, from top to bottom",
+        ),
+        (any(output.output_type == "error" for output in outputs), "an output is an error"),
+        (any(output.get("name") == "stderr" for output in outputs), "an output is on stderr"),
+        ("widgets" in notebook.metadata, "it holds widget state"),
+        (any("widget" in kind for kind in kinds), "an output is a live widget"),
+        (bool(machine), f"outputs name this machine: {', '.join(machine)}"),
+        (path.stat().st_size > 1.5e6, "it is larger than 1.5 MB"),
+        (len(cells) > 40, f"{len(cells)} code cells; at most 40"),
+        (max(lines) > 25, f"a code cell of {max(lines)} lines; at most 25"),
+        (statistics.median(lines) > 6, "the median code cell has more than 6 lines"),
+        (not _code_cells(notebook, "parameters"), "no cell has the tag 'parameters'"),
+    ]
+    return [problem for found, problem in findings if found] + formula_errors(render(notebook))
+
+
+def _digest(notebook: NotebookNode) -> str:
+    code = "\n".join(cell.source for cell in _code_cells(notebook))
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def _machine_traces(output: NotebookNode) -> list[str]:
+    """Return the parts of an output's text that another machine or run would not repeat."""
+    data = output.get("data", {})
+    texts = [output.get("text", ""), *(data[kind] for kind in data if kind.startswith("text/"))]
+    here = re.compile("|".join(re.escape(str(path)) for path in (NOTEBOOKS.parent, Path.home())))
+    patterns = (MACHINE, PASSING, here)
+    return [match[0] for text in texts for pattern in patterns for match in pattern.finditer(text)]
+
+
+# Showing
+
+
+def write_pages(runs: list[Run], folder: Path) -> Path:
+    """Write each executed notebook as a page, and `index.html`, whose path is returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.html"):
+        old.unlink()
+    names = [run.path.stem for run in runs]
+    data = f"data in `{data}`" if (data := os.environ.get("FASTFLOW_DATA")) else "the sample set"
+    index = [f"# FastFlow notebooks\n\nExecuted from top to bottom, on {data}."]
+    for run, previous, following in zip(runs, [None, *names], [*names[1:], None], strict=False):
+        page = render(run.notebook, index="index.html", previous=previous, next=following)
+        (folder / f"{run.path.stem}.html").write_text(page, encoding="utf-8")
+        took = f"{'**failed** after' if run.failure else 'executed in'} {run.seconds:.0f} s"
+        link = f"[{title(run.notebook)}]({run.path.name})"
+        index.append(f"### {link}\n\n{promise(run.notebook)}\n\n*{took}*")
+    cells = [nbformat.v4.new_markdown_cell(source) for source in index]
+    page = render(nbformat.v4.new_notebook(cells=cells))
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    return folder / "index.html"
+
+
+def results(runs: list[Run]) -> str:
+    """Return what the last cell with the tag `results` shows, as text."""
+    cells = [cell for run in runs for cell in _code_cells(run.notebook, "results")]
+    outputs = [output for cell in cells[-1:] for output in cell.outputs]
+    shown = [{"text/plain": output.get("text", "")} | output.get("data", {}) for output in outputs]
+    return "".join(data.get("text/markdown", data["text/plain"]).rstrip() + "\n" for data in shown)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("mode", choices=["html", "inplace", "check"])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="start of a notebook's name")
+    parser.add_argument("--folder", type=Path, default=NOTEBOOKS, help="where the notebooks are")
+    parser.add_argument("--output", type=Path, default=PAGES, help="where the pages go")
+    parser.add_argument("--cell-timeout", type=float, default=120, help="seconds for one cell")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for one notebook")
+    options = parser.parse_args(arguments)
+    everything = sorted(options.folder.glob("[0-9]*.ipynb"))
+    names = tuple(options.names) or ("",)
+    for name in names:
+        if not any(path.name.startswith(name) for path in everything):
+            parser.error(f"no notebook {name}*.ipynb in {options.folder}")
+    paths = [path for path in everything if path.name.startswith(names)]
+    if options.mode == "inplace" and "FASTFLOW_DATA" in os.environ:
+        parser.error("unset FASTFLOW_DATA: committed notebooks show the sample set and no other")
+
+    runs, failed = [], False
+    for path in paths:
+        if options.mode == "check":
+            problems = check(path)
+        else:
+            print(f"{path.name} ...", end=" ", flush=True)
+            run = execute(path, options.cell_timeout, options.limit)
+            print(f"{run.seconds:.1f} s", flush=True)
+            runs.append(run)
+            problems = [run.failure] if run.failure else []
+            if options.mode == "inplace" and not problems:
+                save_in_place(run)
+                problems = check(path)
+        for problem in problems:
+            print(f"{path.name}: {problem}", file=sys.stderr, flush=True)
+            failed = True
+    if options.mode == "html":
+        index = write_pages(runs, options.output)
+        print(f"\n{results(runs)}\nThe notebooks as pages: {index}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nstopped")

@@ -1,0 +1,241 @@
+"""The notebooks' runner: what it reports, what it lets pass, what its pages hold."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import run
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from pages import formula_errors, promise, render
+
+TEXT = "# A title\n\nWhat you will be able to do, e.g. this. And more."
+PARAMETERS = new_code_cell("N = 3", metadata={"tags": ["parameters"]})
+
+
+def write(folder: Path, name: str, *sources: str, tags: tuple[str, ...] = ()) -> Path:
+    """Write a notebook of text, parameters and the given cells, the last of them with tags."""
+    cells = [new_code_cell(source) for source in sources]
+    cells[-1].metadata.tags = list(tags)
+    notebook = new_notebook(cells=[new_markdown_cell(TEXT), PARAMETERS.copy(), *cells])
+    nbformat.write(notebook, folder / name)
+    return folder / name
+
+
+def test_html_reports_a_failing_cell_and_executes_the_others(tmp_path, capsys):
+    write(tmp_path, "01_bad.ipynb", "import sys\n{}['absent']")
+    write(tmp_path, "02_good.ipynb", "'a table'", tags=("results",))
+    pages = tmp_path / "pages"
+    assert run.main(["html", "--folder", str(tmp_path), "--output", str(pages)]) == 1
+    out, err = capsys.readouterr()
+    expected = (
+        "01_bad.ipynb: cell [2]:\n    import sys\n    {}['absent']\n\n    KeyError: 'absent'\n"
+    )
+    assert err == expected
+    assert re.search(r"^01_bad.ipynb \.\.\. \d+\.\d s$", out, re.MULTILINE)
+    assert out.endswith(f" s\n\n'a table'\n\nThe notebooks as pages: {pages / 'index.html'}\n")
+    index = (pages / "index.html").read_text()
+    assert "failed" in index and 'href="02_good.html"' in index
+    assert 'href="01_bad.html" rel="prev"' in (pages / "02_good.html").read_text()
+
+
+SLEEP = """import os, pathlib, subprocess
+child = subprocess.Popen(["sleep", "60"])
+pathlib.Path("pids").write_text(f"{os.getpid()} {child.pid}")
+child.wait()"""
+
+
+def test_a_cell_that_takes_too_long_is_stopped_with_all_it_started(tmp_path):
+    path = write(tmp_path, "01_slow.ipynb", SLEEP)
+    failure = run.execute(path, cell_timeout=1).failure
+    assert failure.startswith("cell [2]:\n    import os")
+    assert failure.endswith("CellTimeoutError: it ran for more than 1 s")
+    for process in (tmp_path / "pids").read_text().split():
+        assert not is_alive(int(process))
+
+
+def test_a_notebook_that_takes_too_long_is_stopped_with_all_it_started(tmp_path):
+    path = write(tmp_path, "01_slow.ipynb", SLEEP)
+    assert run.execute(path, limit=7).failure.startswith("stopped after 7 s")
+    if (tmp_path / "pids").exists():  # a slow machine may not get so far in 7 s
+        for process in (tmp_path / "pids").read_text().split():
+            assert not is_alive(int(process))
+
+
+def is_alive(process: int) -> bool:
+    state = ["ps", "-o", "stat=", "-p", str(process)]
+    listing = subprocess.run(state, capture_output=True, text=True, check=False).stdout
+    return listing.strip()[:1] not in ("", "Z")  # Z: dead, but its parent has not heard
+
+
+def test_inplace_uses_this_python_and_repeats_itself(tmp_path, monkeypatch, capsys):
+    other = tmp_path / "home" / ".local" / "share" / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    spec = {"argv": ["false"], "display_name": "another", "language": "python"}
+    (other / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = write(
+        tmp_path,
+        "01_good.ipynb",
+        f"import os, sys\nassert sys.executable == {sys.executable!r}\n"
+        f"assert os.getcwd() == {str(tmp_path)!r}\nassert os.environ['FASTFLOW_STATIC'] == '1'",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+        "from ipywidgets import IntSlider\nslider = IntSlider()",
+    )
+    versions = []
+    for _ in range(2):
+        assert run.main(["inplace", "--folder", str(tmp_path)]) == 0, capsys.readouterr().err
+        versions.append(path.read_text())
+    assert versions[0] == versions[1]
+    notebook = nbformat.reads(versions[0], as_version=4)
+    assert "image/png" in notebook.cells[3].outputs[0].data
+    assert set(notebook.metadata) == {"fastflow", "kernelspec", "language_info"}
+    assert "version" not in notebook.metadata.language_info
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data", "message"),
+    [
+        (["html", "7"], None, "no notebook 7*.ipynb in"),
+        (["inplace"], "mvtec", "unset FASTFLOW_DATA"),
+    ],
+)
+def test_mistakes_are_refused(tmp_path, monkeypatch, capsys, arguments, data, message):
+    write(tmp_path, "01_a.ipynb", "1")
+    if data:
+        monkeypatch.setenv("FASTFLOW_DATA", data)
+    with pytest.raises(SystemExit, match="2"):
+        run.main([*arguments, "--folder", str(tmp_path)])
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def executed(tmp_path):
+    """A notebook as it is committed: executed, with every cell's number in order."""
+    path = write(tmp_path, "01_good.ipynb", "print(N)", "N + 1")
+    notebook = nbformat.read(path, as_version=4)
+    for number, cell in enumerate(notebook.cells[1:], 1):
+        cell.execution_count = number
+    notebook.cells[2].outputs = [new_output("stream", text="3\n")]
+    notebook.metadata.language_info = {"name": "python"}
+    run.save_in_place(run.Run(path, notebook, 1.0, None))
+    return path, notebook
+
+
+def test_check_passes_what_was_executed(executed):
+    assert run.check(executed[0]) == []
+
+
+def source_edited(cells):
+    cells[2].source = "print(N + 1)"
+
+
+def cell_executed_twice(cells):
+    cells[2].execution_count = 7
+
+
+def output_is_an_error(cells):
+    cells[2].outputs = [new_output("error", ename="E", evalue="", traceback=[])]
+
+
+def output_on_stderr(cells):
+    cells[2].outputs = [new_output("stream", name="stderr", text="a warning")]
+
+
+def output_is_a_live_widget(cells):
+    data = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": ""}
+    cells[2].outputs = [new_output("display_data", data)]
+
+
+def output_names_the_home(cells):
+    cells[2].outputs = [new_output("stream", text=f"{Path.home()}/data")]
+
+
+def output_names_a_temporary_folder(cells):
+    cells[3].outputs = [new_output("execute_result", {"text/plain": "'/tmp/x'"})]
+
+
+def notebook_too_large(cells):
+    cells[2].outputs = [new_output("display_data", {"image/png": "A" * 1_600_000})]
+
+
+def cell_too_long(cells):
+    cells[2].source = "\n".join(["N"] * 26)
+
+
+def cells_too_long(cells):
+    cells[2].source = cells[3].source = "\n".join(["N"] * 7)
+
+
+def too_many_cells(cells):
+    cells.extend(new_code_cell("N", execution_count=4 + i) for i in range(38))
+
+
+def no_parameters(cells):
+    del cells[1].metadata["tags"]
+
+
+def formula_misspelt(cells):
+    cells[0].source += " $\\fraction{1}{2}$"
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (source_edited, "not what was executed"),
+        (cell_executed_twice, "from top to bottom"),
+        (output_is_an_error, "an error"),
+        (output_on_stderr, "stderr"),
+        (output_is_a_live_widget, "widget"),
+        (output_names_the_home, "this machine"),
+        (output_names_a_temporary_folder, "/tmp/x"),
+        (notebook_too_large, "1.5 MB"),
+        (cell_too_long, "26 lines"),
+        (cells_too_long, "median"),
+        (too_many_cells, "41 code cells"),
+        (no_parameters, "'parameters'"),
+        (formula_misspelt, "fraction"),
+    ],
+)
+def test_check_names_the_problem(executed, damage, problem):
+    path, notebook = executed
+    damage(notebook.cells)
+    if damage is not source_edited:
+        notebook.metadata.fastflow.executed = run._digest(notebook)
+    nbformat.write(notebook, path)
+    (found,) = run.check(path)
+    assert problem in found
+
+
+def test_check_names_widget_state(executed):
+    path, notebook = executed
+    notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    nbformat.write(notebook, path)
+    assert run.check(path) == ["it holds widget state"]
+
+
+def test_pages_typeset_formulas_embed_figures_and_fetch_nothing():
+    text = (
+        "# Flows\n\n$\\log\\left|\\det\\frac{\\partial z}{\\partial x}\\right|$\n\n"
+        "$$\\begin{aligned} z_a &= x_a \\\\ z_b &= \\hat x_b \\end{aligned}$$\n\n"
+        "\\begin{equation}\\sum_{i=1}^n \\lVert x_i \\rVert\\end{equation}\n\n"
+        "[next](04_fastflow.ipynb#loss) [layout](../data/README.md)"
+    )
+    figure = new_output("display_data", {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"})
+    script = new_output("display_data", {"application/javascript": "alert(1)"})
+    cell = new_code_cell("plot()", outputs=[figure, script])
+    page = render(new_notebook(cells=[new_markdown_cell(text), cell]))
+    assert page.count("<math") == 3 and "$" not in page and "\\frac" not in page
+    assert "<mtable" in page and "<msup>" not in page
+    assert 'src="data:image/png;base64,iVBORw0KGgo="' in page
+    assert 'href="04_fastflow.html#loss"' in page and 'href="../../data/README.md"' in page
+    assert not re.search(r"<script|<link|https?://|@import|url\(", page)
+    assert formula_errors(page) == []
+
+
+def test_a_promise_is_the_first_sentence():
+    notebook = new_notebook(cells=[new_markdown_cell(TEXT)])
+    assert promise(notebook) == "What you will be able to do, e.g. this."
