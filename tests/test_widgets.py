@@ -1,0 +1,90 @@
+"""Controls only where somebody can move them; the figure always."""
+
+import ipywidgets
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from fastflow_utils import frontend, widgets
+from fastflow_utils.backbones import Backbone
+from fastflow_utils.datasets import MVTecAD
+from fastflow_utils.widgets import explore, explore_features, feature_figure
+
+
+def render(width: float, name: str) -> Figure:
+    figure = Figure((width, 1))
+    figure.suptitle(name)
+    return figure
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What reaches the page."""
+    things: list[object] = []
+    monkeypatch.setattr(widgets, "display", things.append)
+    return things
+
+
+def controls() -> dict[str, ipywidgets.ValueWidget]:
+    return {
+        "width": ipywidgets.IntSlider(2, 1, 5),
+        "name": ipywidgets.Dropdown(options=["a", "b"], value="b"),
+    }
+
+
+def test_static_twin_is_the_figure_at_the_first_values(shown):
+    figure = explore(render, **controls())
+    assert figure.get_figwidth() == 2 and figure.get_suptitle() == "b"
+    assert shown == []
+
+
+def test_live_controls_redraw(monkeypatch, shown):
+    monkeypatch.setattr(widgets, "is_live", lambda: True)
+    drawn = []
+
+    def remember(width: float, name: str) -> Figure:
+        drawn.append((width, name))
+        return render(width, name)
+
+    sliders = controls()
+    assert explore(remember, **sliders) is None
+    assert any(isinstance(thing, ipywidgets.VBox) for thing in shown)
+    sliders["width"].value = 4
+    assert drawn[-1] == (4, "b")
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_an_error_in_render_is_raised_before_any_control(monkeypatch, shown, live):
+    monkeypatch.setattr(widgets, "is_live", lambda: live)
+    with pytest.raises(ZeroDivisionError):
+        explore(lambda width: 1 / 0, width=ipywidgets.IntSlider(2, 1, 5))
+    assert shown == []
+
+
+def test_static_is_forced_by_the_environment(monkeypatch):
+    class Shell:
+        class kernel:
+            _allow_stdin = True
+
+    monkeypatch.setattr("IPython.get_ipython", lambda: Shell)
+    monkeypatch.delenv("FASTFLOW_STATIC", raising=False)
+    assert frontend.is_live()
+    monkeypatch.setenv("FASTFLOW_STATIC", "1")
+    assert not frontend.is_live()
+
+
+def test_feature_figure_marks_the_same_place_in_every_panel():
+    figure = feature_figure(torch.rand(3, 64, 64), torch.rand(8, 16, 16), 1.0, 0.0, channel=3)
+    panels = [axes for axes in figure.axes if axes.images]
+    assert len(panels) == 4
+    for axes in panels:
+        height, width = axes.images[0].get_array().shape[:2]
+        (circle,) = axes.patches
+        x, y = circle.center
+        assert x < width / 8 and y > height * 7 / 8
+
+
+def test_feature_explorer_draws_without_a_frontend(tiny):
+    backbone = Backbone("efficientnet_lite0", pretrained=False, image_size=64)
+    figure = explore_features(backbone, MVTecAD(tiny, "disc", "test", 64))
+    assert "disc" in figure.get_suptitle() and "stride 16" in figure.get_suptitle()
