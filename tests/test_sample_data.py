@@ -165,7 +165,7 @@ def test_images_are_rgb_and_masks_are_black_and_white(small):
 
 
 def test_the_same_call_gives_the_same_bytes_and_another_seed_does_not(small, tmp_path):
-    again = make(tmp_path / "again", ["screw"], **SMALL)
+    again = make(tmp_path / "again", ["screw", "screw"], **SMALL)
     other = make(tmp_path / "other", ["screw"], **SMALL | {"seed": 1})
     assert contents(again / "screw") == contents(small / "screw")
     assert not set(contents(again / "screw").values()) & set(contents(other / "screw").values())
