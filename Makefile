@@ -5,6 +5,9 @@
 #                          that `uv pip install --torch-backend` knows); remembered by .venv
 #   make PYTHON=path ...   the Python to make .venv with
 
+# Threads that wait by spinning make torch ten times slower as soon as another process is busy.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 TORCH ?= $(or $(firstword $(patsubst .venv/ready-%,%,$(wildcard .venv/ready-*))),lock)
 TORCH := $(TORCH)
 READY := .venv/ready-$(TORCH)

@@ -6,11 +6,12 @@ of the sample set say so: their title comes from :func:`title`.
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot  # noqa: F401  # teaches Jupyter to show figures
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from IPython import get_ipython
+from IPython.core.pylabtools import select_figure_formats
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,6 +42,10 @@ GOOD_COLOUR, ANOMALOUS_COLOUR = (
     sns.color_palette("colorblind")[0],
     sns.color_palette("colorblind")[1],
 )
+
+if (shell := get_ipython()) is not None:  # a notebook: show a Figure as what it is, a picture
+    select_figure_formats(shell, {"png"})
+
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
