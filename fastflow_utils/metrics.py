@@ -5,6 +5,7 @@ batch. Scores around 20 all become 1.0 in float32, and a perfect detector gets a
 scores are replaced by their ranks over the whole set first: AUROC and F1 depend on the order only.
 """
 
+import torch
 from torch import Tensor
 from torchmetrics.functional.classification import (
     binary_auroc,
@@ -37,7 +38,7 @@ def rank(scores: Tensor) -> Tensor:
         raise FastFlowError(
             f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN: expected numbers"
         )
-    values, ranks = scores.unique(return_inverse=True)
+    values, ranks = torch.unique(scores, return_inverse=True)
     scaled: Tensor = ranks.double() / max(1, len(values) - 1)
     return scaled
 

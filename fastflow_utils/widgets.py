@@ -36,7 +36,7 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
 
     Example:
         >>> figure = explore(lambda width: Figure((width, 2)), width=ipywidgets.IntSlider(3, 1, 9))
-        >>> figure.get_figwidth()
+        >>> float(figure.get_figwidth())
         3.0
     """
     figure = render(**{name: control.value for name, control in controls.items()})

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import statistics
 import sys
 import time
@@ -70,7 +71,7 @@ def execute(path: Path, cell_timeout: float = 120, limit: float = 600) -> Run:
             process.join(limit)
         finally:
             if stopped := process.is_alive():
-                process.terminate()  # nbclient answers by killing the kernel's process group
+                process.terminate()  # it answers by killing the kernel's process group
                 process.join(10)
                 process.kill()
                 process.join()
@@ -85,6 +86,8 @@ def execute(path: Path, cell_timeout: float = 120, limit: float = 600) -> Run:
 
 def _execute_copy(copy: Path, cwd: Path, cell_timeout: float) -> None:
     """Execute the notebook `copy` and write it back with whatever outputs it got to."""
+    # Asked to stop, leave by the way that shuts the kernel down, with all that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ |= {
         "FASTFLOW_STATIC": "1",  # fastflow_utils.widgets then draws figures and builds no widget
         "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),  # the kernel of this Python
