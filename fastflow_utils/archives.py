@@ -14,10 +14,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, NamedTuple
 
-from tqdm import tqdm
-
 from fastflow_utils.datasets import IMAGE_SUFFIXES
 from fastflow_utils.errors import FastFlowError
+from fastflow_utils.frontend import track
 
 __all__ = ["import_archive"]
 
@@ -33,7 +32,7 @@ UNREADABLE = (
 )
 
 
-def import_archive(archive: Path | str, root: Path | str, progress: bool = True) -> Path:
+def import_archive(archive: Path | str, root: Path | str) -> Path:
     """Unpack an archive of MVTec AD, of all categories or of one, as ``root/<category>/``.
 
     A category appears in ``root`` only once it is complete. One that is there already is kept,
@@ -44,7 +43,6 @@ def import_archive(archive: Path | str, root: Path | str, progress: bool = True)
         archive: ``mvtec_anomaly_detection.tar.xz`` or any tar or zip file that holds category
             folders, at any depth.
         root: The data root to be; made if it does not exist.
-        progress: Show progress bars.
 
     Returns:
         The data root. ``datasets.check`` says whether everything is there.
@@ -57,8 +55,8 @@ def import_archive(archive: Path | str, root: Path | str, progress: bool = True)
     if not archive.is_file():
         raise FastFlowError(f"there is no file {archive}: data/README.md says where to get one")
     try:
-        with _opened(archive, progress) as members:
-            _unpack(archive, members, root, progress)
+        with _opened(archive) as members:
+            _unpack(archive, members, root)
     except UNREADABLE as error:
         raise FastFlowError(f"cannot read {archive} ({error}): download it again") from error
     except OSError as error:
@@ -87,14 +85,13 @@ class _Member(NamedTuple):
 
 
 @contextmanager
-def _opened(archive: Path, progress: bool) -> Iterator[list[_Member]]:
+def _opened(archive: Path) -> Iterator[list[_Member]]:
     """The members of a tar or zip archive, in its order."""
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
-            entries = tqdm(tar, desc="reading the list", unit=" files", disable=not progress)
             members = [
                 _Member(e.name, e.size, e.isdir(), e.isreg(), partial(tar.extractfile, e))
-                for e in entries
+                for e in track(tar, "reading the list")
             ]
             while tar.fileobj and tar.fileobj.read(2**20):
                 pass  # on to the very end, where the checksum of a compressed file stands
@@ -117,7 +114,7 @@ def _is_plain(entry: zipfile.ZipInfo) -> bool:
     return not entry.is_dir() and kind in (0, stat.S_IFREG)
 
 
-def _unpack(archive: Path, members: list[_Member], root: Path, progress: bool) -> None:
+def _unpack(archive: Path, members: list[_Member], root: Path) -> None:
     paths = [member.path for member in members]
     tops = _categories(archive, paths)
     todo = {top: name for top, name in tops.items() if not (root / name).exists()}
@@ -134,9 +131,7 @@ def _unpack(archive: Path, members: list[_Member], root: Path, progress: bool) -
     staging = root / ".importing"  # beside the categories, so that a rename is all it takes
     shutil.rmtree(staging, ignore_errors=True)  # of an import that was killed
     try:
-        for member, name, path in tqdm(
-            chosen, desc="unpacking", unit=" files", disable=not progress
-        ):
+        for member, name, path in track(chosen, "unpacking"):
             _copy(member, staging / name / path)
             left[name] -= 1
             if not left[name]:

@@ -22,9 +22,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from fastflow_utils.errors import FastFlowError
+from fastflow_utils.frontend import track
 
 __all__ = [
     "OFFICIAL_COUNTS",
@@ -316,7 +316,7 @@ class MVTecAD(Dataset[Sample]):
         >>> from fastflow_utils.sample_data import make
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     root = make(
-        ...         folder, ["bottle"], size=64, train=2, good=3, per_defect=1, progress=False
+        ...         folder, ["bottle"], size=64, train=2, good=3, per_defect=1
         ...     )
         ...     test = MVTecAD(root, "bottle", "test", image_size=32)
         ...     sample = test[0]
@@ -466,7 +466,7 @@ def _inspect(folder: Path) -> dict[str, int | str]:
         note("no images", folder / "test")
     for odd in _odd_folders(folder):
         note("unexpected", odd)
-    for path in tqdm([*train, *test], desc=folder.name, leave=False, disable=None):
+    for path in track([*train, *test], folder.name):
         image = read(load_image, path)
         if path not in masks:
             continue

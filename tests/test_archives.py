@@ -60,7 +60,7 @@ def refused(archive: Path, root: Path, *parts: object) -> None:
     """The import fails on one line that says `parts`, and leaves nothing behind."""
     before = contents(root.parent)
     with pytest.raises(FastFlowError) as error:
-        import_archive(archive, root, progress=False)
+        import_archive(archive, root)
     message = str(error.value)
     assert "\n" not in message
     for part in parts:
@@ -78,7 +78,7 @@ def test_categories_are_found_at_any_depth(tmp_path, name, top):
     make = pack if name.endswith("zip") else tar
     files = {top + path: content for path, content in BOTH.items()}
     archive = make(tmp_path / name, files | {top + "readme.txt": b"about the whole"})
-    root = import_archive(archive, tmp_path / "new" / "root", progress=False)
+    root = import_archive(archive, tmp_path / "new" / "root")
     assert root == tmp_path / "new" / "root"
     assert contents(root) == BOTH
     assert not (root / ".importing").exists()
@@ -86,21 +86,21 @@ def test_categories_are_found_at_any_depth(tmp_path, name, top):
 
 def test_an_archive_that_begins_with_train_is_named_after_its_file(tmp_path):
     files = {path.removeprefix("bottle/"): content for path, content in BOTTLE.items()}
-    import_archive(tar(tmp_path / "bottle.tar.xz", files), tmp_path / "root", progress=False)
+    import_archive(tar(tmp_path / "bottle.tar.xz", files), tmp_path / "root")
     assert contents(tmp_path / "root") == BOTTLE
 
 
 def test_a_zip_made_on_windows_or_macos(tmp_path):
     windows = {path.replace("/", "\\"): content for path, content in BOTTLE.items()}
-    import_archive(pack(tmp_path / "w.zip", windows), tmp_path / "windows", progress=False)
+    import_archive(pack(tmp_path / "w.zip", windows), tmp_path / "windows")
     assert contents(tmp_path / "windows") == BOTTLE
     notes = {"__MACOSX/bottle/train/good/._000.png": b"notes"}
-    import_archive(pack(tmp_path / "m.zip", BOTTLE | notes), tmp_path / "macos", progress=False)
+    import_archive(pack(tmp_path / "m.zip", BOTTLE | notes), tmp_path / "macos")
     assert contents(tmp_path / "macos") == BOTTLE
 
 
 def test_read_only_permissions_stay_in_the_archive(tmp_path):
-    root = import_archive(tar(tmp_path / "a.tar.xz", BOTTLE), tmp_path / "root", progress=False)
+    root = import_archive(tar(tmp_path / "a.tar.xz", BOTTLE), tmp_path / "root")
     modes = [stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*")]
     assert modes
     assert all(mode & stat.S_IWUSR for mode in modes)
@@ -114,7 +114,7 @@ def test_a_category_that_is_there_is_kept(tmp_path):
     mine = root / "bottle" / "train" / "good" / "mine.png"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    import_archive(tar(tmp_path / "a.tar.xz", BOTH), root, progress=False)
+    import_archive(tar(tmp_path / "a.tar.xz", BOTH), root)
     cable = {path: content for path, content in BOTH.items() if path.startswith("cable")}
     assert contents(root) == {"bottle/train/good/mine.png": b"mine"} | cable
 
@@ -134,22 +134,22 @@ def test_an_interrupted_import_goes_on(tmp_path, monkeypatch, name, killed):
     with monkeypatch.context() as patch:
         patch.setattr(archives, "_copy", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            import_archive(archive, root, progress=False)
+            import_archive(archive, root)
     assert contents(root) == BOTTLE  # complete; nothing of cable, which is not
     if killed:  # then nobody could clean up
         left = root / ".importing" / "cable" / "train" / "good" / "half.png"
         left.parent.mkdir(parents=True)
         left.write_bytes(b"half")
-    import_archive(archive, root, progress=False)
+    import_archive(archive, root)
     assert contents(root) == BOTH
     stamps = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    import_archive(archive, root, progress=False)  # and a third time, with nothing to do
+    import_archive(archive, root)  # and a third time, with nothing to do
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == stamps
 
 
 def test_the_order_in_the_archive_does_not_matter(tmp_path):
     shuffled = dict(sorted(BOTH.items(), key=lambda item: item[0][::-1]))
-    root = import_archive(tar(tmp_path / "a.tar.xz", shuffled), tmp_path / "root", progress=False)
+    root = import_archive(tar(tmp_path / "a.tar.xz", shuffled), tmp_path / "root")
     assert contents(root) == BOTH
 
 

@@ -13,7 +13,7 @@ from fastflow_utils.errors import FastFlowError
 from fastflow_utils.sample_data import CATEGORIES, defects, folders, make, render
 
 KINDS = [(category, defect) for category in CATEGORIES for defect in defects(category)]
-SMALL = {"size": 64, "train": 2, "good": 1, "per_defect": 1, "progress": False}
+SMALL = {"size": 64, "train": 2, "good": 1, "per_defect": 1}
 
 
 def distance(one, other):

@@ -28,7 +28,6 @@ def make(
     good: int = 20,
     per_defect: int = 8,
     seed: int = 0,
-    progress: bool = True,
 ) -> Path:
     """Make the sample set under `root` and return that folder.
 
@@ -46,7 +45,6 @@ def make(
         per_defect: Number of images in each other folder of `test`.
         seed: Fixes every pixel. An image depends on it, on the folder and on the number in its
             name, and on nothing else: more images leave the first ones as they were.
-        progress: Show a progress bar, where somebody watches.
 
     Raises:
         FastFlowError: If a name is unknown, a number too small, or a category's folder exists
@@ -54,7 +52,7 @@ def make(
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     root = make(folder, ["screw"], size=64, train=1, good=1, per_defect=1, progress=False)
+    ...     root = make(folder, ["screw"], size=64, train=1, good=1, per_defect=1)
     ...     print(*sorted(path.name for path in (root / "screw" / "test").iterdir()))
     good scratch_head scratch_neck thread_side
     """
@@ -74,7 +72,7 @@ def make(
     with FileLock(root / ".sample_set.lock"):
         missing = [name for name in names if not _is_made(root / name, numbers)]
         for name in missing:
-            _make_category(root / name, numbers, progress)
+            _make_category(root / name, numbers)
     return root
 
 
@@ -104,14 +102,14 @@ def _label(numbers: dict[str, int]) -> str:
     return json.dumps({"name": "sample set", "version": VERSION, **numbers})
 
 
-def _make_category(folder: Path, numbers: dict[str, int], progress: bool) -> None:
+def _make_category(folder: Path, numbers: dict[str, int]) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left behind
     partial.mkdir()
     wanted = {"train/good": numbers["train"], "test/good": numbers["good"]}
     wanted |= {f"test/{defect}": numbers["per_defect"] for defect in defects(folder.name)}
     images = [(place, index) for place, count in wanted.items() for index in range(count)]
-    for place, index in track(images, folder.name) if progress else images:
+    for place, index in track(images, folder.name):
         _save_image(partial, folder.name, place, index, numbers)
     (partial / LABEL).write_text(_label(numbers) + "\n")
     partial.rename(folder)
