@@ -87,12 +87,20 @@ def run(
         f"{metrics['category']}, {recipe.backbone}, seed {seed}, "
         f"last of {metrics['epochs']} epochs"
     )
-    for name, meaning in [
-        ("image_auroc", "image AUROC"),
-        ("pixel_auroc", "pixel AUROC"),
-        ("pixel_f1", "pixel F1 (oracle)"),
+    for row in [
+        {"image_auroc": "image AUROC", "image_ap": "AP", "image_f1": "F1 (oracle)"},
+        {"pixel_auroc": "pixel AUROC", "pixel_ap": "AP", "pixel_f1": "F1 (oracle)"},
+        {"aupro": "AUPRO      ", "aupimo": "AUPIMO"},
     ]:
-        typer.echo(f"  {meaning:<18} {metrics[name]:.4f}")
+        typer.echo("  " + "   ".join(f"{text} {metrics[key]:.4f}" for key, text in row.items()))
+    for level in ("image", "pixel"):
+        threshold, fpr, f1 = (
+            metrics["label_free"][f"{level}_{name}"] for name in ("threshold", "fpr", "f1")
+        )
+        typer.echo(
+            f"  {level} threshold {threshold:.4f}, set without labels: false-positive rate "
+            f"{fpr:.4f}, F1 {f1:.4f}"
+        )
     typer.echo("  " + ", ".join(f"{k} {v:.1f} s" for k, v in metrics["seconds"].items()))
     typer.echo(_table(result.evaluation.per_defect().reset_index()))
     typer.echo(f"results in {output}: metrics.json, per_defect.csv, figures/, model/")

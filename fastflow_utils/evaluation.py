@@ -9,7 +9,15 @@ from torch import Tensor
 from fastflow_utils.datasets import MVTecAD
 from fastflow_utils.features import Features
 from fastflow_utils.frontend import track
-from fastflow_utils.metrics import auroc, oracle_f1
+from fastflow_utils.metrics import (
+    aupimo,
+    aupro,
+    auroc,
+    average_precision,
+    f1_at,
+    fpr_at,
+    oracle_f1,
+)
 from fastflow_utils.model import FastFlow
 
 __all__ = ["Evaluation", "evaluate"]
@@ -25,6 +33,8 @@ class Evaluation:
         scores: The image scores (N,); higher is more anomalous.
         masks: The true masks (N, 1, H, W), True = anomalous.
         labels: (N,), 0 good, 1 anomalous.
+        image_threshold: The model's: ``scores >= image_threshold`` calls an image anomalous.
+        pixel_threshold: The same for a pixel of a map.
     """
 
     dataset: MVTecAD
@@ -32,18 +42,42 @@ class Evaluation:
     scores: Tensor
     masks: Tensor
     labels: Tensor
+    image_threshold: float
+    pixel_threshold: float
 
     def metrics(self) -> dict[str, float]:
-        """Return the three figures of the tables, each in [0, 1], higher is better.
+        """Return the figures of the tables, each in [0, 1], higher is better.
 
-        ``image_auroc`` (over images), ``pixel_auroc`` and ``pixel_f1`` (over all pixels of all
-        images at the maps' resolution). ``pixel_f1`` is an oracle: its threshold is the best one
-        for this very split.
+        ``image_auroc``, ``image_ap`` and ``image_f1`` are over images; ``pixel_auroc``,
+        ``pixel_ap`` and ``pixel_f1`` over all pixels of all images, at the maps' resolution;
+        ``aupro`` and ``aupimo`` over the pixels of defects (:mod:`fastflow_utils.metrics`). Both
+        F1 are oracles: their thresholds are the best ones for this very split.
         """
         return {
             "image_auroc": auroc(self.scores, self.labels),
+            "image_ap": average_precision(self.scores, self.labels),
+            "image_f1": oracle_f1(self.scores, self.labels)[0],
             "pixel_auroc": auroc(self.maps, self.masks),
+            "pixel_ap": average_precision(self.maps, self.masks),
             "pixel_f1": oracle_f1(self.maps, self.masks)[0],
+            "aupro": aupro(self.maps, self.masks),
+            "aupimo": aupimo(self.maps, self.masks),
+        }
+
+    def label_free(self) -> dict[str, float]:
+        """Return what the model's own thresholds give: they have seen normal images only.
+
+        For images and for pixels: the threshold, the false-positive rate (lower is better) and
+        F1, to be compared with the oracle of :meth:`metrics` and with the rate asked for in
+        training.
+        """
+        return {
+            "image_threshold": self.image_threshold,
+            "image_fpr": fpr_at(self.scores, self.labels, self.image_threshold),
+            "image_f1": f1_at(self.scores, self.labels, self.image_threshold),
+            "pixel_threshold": self.pixel_threshold,
+            "pixel_fpr": fpr_at(self.maps, self.masks, self.pixel_threshold),
+            "pixel_f1": f1_at(self.maps, self.masks, self.pixel_threshold),
         }
 
     def per_defect(self) -> pd.DataFrame:
@@ -89,4 +123,6 @@ def evaluate(
         scores=model.score(anomaly_map),
         masks=dataset.masks(),
         labels=torch.tensor(dataset.labels),
+        image_threshold=float(model.image_threshold),
+        pixel_threshold=float(model.pixel_threshold),
     )

@@ -2,20 +2,38 @@
 
 torchmetrics takes any score outside [0, 1] for a logit and applies a sigmoid to it, batch by
 batch. Scores around 20 all become 1.0 in float32, and a perfect detector gets an AUROC of 0.5. So
-scores are replaced by their ranks over the whole set first: AUROC and F1 depend on the order only.
+scores are replaced by their ranks over the whole set first: every figure here depends on the order
+only.
+
+Figures of images take ``score`` (N,) and the labels; figures of pixels take the maps (N, 1, H, W)
+and the masks, at the resolution of the maps. The figures of regions, AUPRO and AUPIMO, are of
+pixels too. Everywhere, higher scores are more anomalous, and higher figures are better.
 """
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torchmetrics.functional.classification import (
     binary_auroc,
+    binary_average_precision,
     binary_precision_recall_curve,
     binary_roc,
 )
 
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["auroc", "oracle_f1", "rank", "roc_curve"]
+__all__ = [
+    "aupimo",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "f1_at",
+    "fpr_at",
+    "oracle_f1",
+    "rank",
+    "roc_curve",
+]
 
 
 def rank(scores: Tensor) -> Tensor:
@@ -34,28 +52,37 @@ def rank(scores: Tensor) -> Tensor:
         >>> rank(torch.tensor([3.0, -1e6, 20.0, 3.0]))
         tensor([0.5000, 0.0000, 1.0000, 0.5000], dtype=torch.float64)
     """
-    if scores.isnan().any():
-        raise FastFlowError(
-            f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN: expected numbers"
-        )
+    _check_numbers(scores)
     values, ranks = torch.unique(scores, return_inverse=True)
     scaled: Tensor = ranks.double() / max(1, len(values) - 1)
     return scaled
 
 
-def _prepare(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _check(scores: Tensor, labels: Tensor) -> None:
     if scores.shape != labels.shape:
         raise FastFlowError(
             f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}: expected one label "
             "for each score"
         )
-    labels = labels.flatten().long()
-    if labels.numel() == 0 or labels.min() == labels.max():
+    anomalous = int(labels.sum())
+    if anomalous in (0, labels.numel()):
         raise FastFlowError(
-            f"{len(labels)} labels, {int(labels.sum())} of them anomalous: a metric of separation "
+            f"{labels.numel()} labels, {anomalous} of them anomalous: a metric of separation "
             "needs both normal and anomalous ones"
         )
-    return rank(scores.flatten()), labels
+    _check_numbers(scores)
+
+
+def _check_numbers(scores: Tensor) -> None:
+    if scores.isnan().any():
+        raise FastFlowError(
+            f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN: expected numbers"
+        )
+
+
+def _prepare(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    _check(scores, labels)
+    return rank(scores.flatten()), labels.flatten().long()
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
@@ -124,3 +151,168 @@ def oracle_f1(scores: Tensor, labels: Tensor) -> tuple[float, float]:
     values = scores.unique()
     index = round(float(thresholds[best]) * max(1, len(values) - 1))
     return float(f1[best]), float(values[index])
+
+
+def average_precision(scores: Tensor, labels: Tensor) -> float:
+    r"""Return the area under the precision-recall curve, as the sum of steps.
+
+    .. math:: AP = \sum_k (R_k - R_{k-1}) P_k
+
+    Unlike AUROC it falls when anomalies are rare, as defective pixels are: chance is their share.
+
+    Args and errors as for :func:`auroc`.
+
+    Returns:
+        In [0, 1]: 1 is perfect.
+
+    Example:
+        >>> scores, labels = torch.tensor([1.0, 5.0, 4.0, 9.0]), torch.tensor([0, 0, 1, 1])
+        >>> round(average_precision(scores, labels), 4)  # (1 + 2/3) / 2
+        0.8333
+    """
+    return float(binary_average_precision(*_prepare(scores, labels)))
+
+
+def fpr_at(scores: Tensor, labels: Tensor, threshold: float) -> float:
+    """Return the false-positive rate: the share of the normal ones with ``scores >= threshold``.
+
+    Args and errors as for :func:`auroc`; lower is better.
+
+    Example:
+        >>> fpr_at(torch.tensor([1.0, 5.0, 4.0, 9.0]), torch.tensor([0, 0, 1, 1]), 4.5)
+        0.5
+    """
+    _check(scores, labels)
+    return float((scores >= threshold)[labels == 0].double().mean())
+
+
+def f1_at(scores: Tensor, labels: Tensor, threshold: float) -> float:
+    """Return F1 of calling anomalous what has ``scores >= threshold``; 0 if nothing has.
+
+    Args and errors as for :func:`auroc`.
+
+    Example:
+        >>> f1_at(torch.tensor([1.0, 5.0, 4.0, 9.0]), torch.tensor([0, 0, 1, 1]), 4.5)
+        0.5
+    """
+    _check(scores, labels)
+    called, truth = scores >= threshold, labels == 1
+    return 2 * int((called & truth).sum()) / int(called.sum() + truth.sum())
+
+
+def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
+    r"""Return the area under the per-region overlap curve, up to a false-positive rate.
+
+    .. math:: \frac{1}{m} \int_0^{m} \mathrm{PRO} \; d\mathrm{FPR}, \qquad
+        \mathrm{PRO}(t) = \frac{1}{K} \sum_{k=1}^{K} \frac{|R_k \cap \{s \ge t\}|}{|R_k|}
+
+    The regions :math:`R_k` are the connected components (8 neighbours) of all masks, so a small
+    defect counts as much as a large one. FPR is over all normal pixels of all images, those of
+    anomalous images included; m = ``max_fpr``. Every distinct score is a threshold, and the curve
+    is linear between them, and to the point at m.
+
+    Source: Bergmann et al., IJCV 2021 (The MVTec Anomaly Detection Dataset).
+
+    Args:
+        maps: (N, 1, H, W); higher is more anomalous.
+        masks: The same shape; 1 or True is anomalous.
+        max_fpr: m, in (0, 1].
+
+    Returns:
+        In [0, 1]: 1 is perfect, m / 2 is chance. Memory: about 50 bytes for each pixel.
+
+    Raises:
+        FastFlowError: As for :func:`auroc`.
+
+    Example:
+        >>> maps = torch.tensor([[[[9.0, 8.0, 1.0, 7.0, 0.0, 0.0]]]])
+        >>> aupro(maps, torch.tensor([[[[1, 1, 0, 1, 0, 0]]]]))
+        1.0
+    """
+    _check(maps, masks)
+    regions = _regions(masks)
+    normal = regions == 0
+    weight = 1 / np.bincount(regions)[regions]  # each region's pixels sum to 1
+    order, last = _descending(maps)
+    fpr = np.cumsum(normal[order])[last] / normal.sum()
+    pro = np.cumsum(np.where(normal, 0, weight)[order])[last] / regions.max()
+    return _area(np.append(0, fpr), np.append(0, pro), max_fpr) / max_fpr
+
+
+def aupimo(maps: Tensor, masks: Tensor, fpr_range: tuple[float, float] = (1e-5, 1e-4)) -> float:
+    r"""Return the area under the per-image overlap curve, averaged over the anomalous images.
+
+    .. math:: \frac{1}{\log(U / L)} \int_{\log L}^{\log U} \mathrm{TPR}_i \; d\log \mathrm{FPR}
+
+    FPR at a threshold is the share of pixels at or above it in the normal *images*, with equal
+    weight for each; TPR of an anomalous image i is the share of its anomalous pixels. L and U are
+    so low that almost nothing may be wrong on a normal image: the figure says which share of each
+    defect is found by a detector that people would leave switched on.
+
+    The curve has a step at every distinct score of the normal images, and TPR at a given FPR is
+    that of the lowest threshold which stays at or below it. With so few normal pixels that L is
+    less than one of them, the part of the integral below one pixel counts the TPR at no false
+    positive at all.
+
+    Source: Bertoldo et al., BMVC 2024 (AUPIMO, arXiv 2401.01984).
+
+    Args:
+        maps: (N, 1, H, W); higher is more anomalous.
+        masks: The same shape; 1 or True is anomalous.
+        fpr_range: L and U, 0 < L < U <= 1.
+
+    Returns:
+        In [0, 1]: 1 is perfect. Memory: about 20 bytes for each pixel.
+
+    Raises:
+        FastFlowError: As for :func:`auroc`, or if no image is normal throughout.
+
+    Example:
+        >>> maps = torch.tensor([[[[1.0, 2.0]]], [[[1.5, 3.0]]]])
+        >>> round(aupimo(maps, torch.tensor([[[[0, 0]]], [[[1, 1]]]])), 6)
+        0.5
+    """
+    _check(maps, masks)
+    lower, upper = fpr_range
+    pixels, truth = maps.flatten(1).double().numpy(), masks.flatten(1).bool().numpy()
+    anomalous = truth.any(1)
+    if anomalous.all():
+        raise FastFlowError(
+            "no image is normal throughout: AUPIMO takes its thresholds from those"
+        )
+    # FPR is a staircase: with k normal pixels at or above the threshold it is k / n. On the step
+    # between k / n and (k + 1) / n, the threshold lies just above the (k + 1)-th highest score.
+    normal = np.sort(pixels[~anomalous], axis=None)[::-1]
+    steps = np.arange(int(np.ceil(upper * len(normal))) + 1)
+    edges = np.clip(np.append(steps, steps[-1] + 1) / len(normal), lower, upper)
+    share = np.diff(np.log(edges)) / np.log(upper / lower)
+    thresholds = normal[np.minimum(steps, len(normal) - 1)]
+    tpr = []
+    for scores, mask in zip(pixels[anomalous], truth[anomalous], strict=True):
+        defect = np.sort(scores[mask])
+        above = len(defect) - np.searchsorted(defect, thresholds, side="right")
+        tpr.append(share @ (above / len(defect)))
+    return float(np.mean(tpr))
+
+
+def _regions(masks: Tensor) -> np.ndarray:
+    """Number the connected components of all masks from 1; 0 is normal. Flat, as the pixels."""
+    structure = np.zeros((3, 3, 3), int)
+    structure[1] = 1  # 8 neighbours in an image, none in the next
+    regions, _ = ndimage.label(masks[:, 0].bool().numpy(), structure)
+    return np.asarray(regions).ravel()
+
+
+def _descending(maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels' order from the highest score down, and where each run of ties ends."""
+    scores = maps.flatten().numpy()
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    return order, np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(scores) - 1)
+
+
+def _area(x: np.ndarray, y: np.ndarray, end: float) -> float:
+    """Integrate y over x, linear in between, from 0 to ``end``."""
+    inside = x < end
+    x_end, y_end = np.append(x[inside], end), np.append(y[inside], np.interp(end, x, y))
+    return float(np.trapezoid(y_end, x_end))

@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -19,8 +19,8 @@ from fastflow_utils.flows import Flow, Kernels
 
 __all__ = ["NORMAL_LEVEL", "FastFlow", "image_score"]
 
-NORMAL_LEVEL = 1 - math.exp(-0.5)
-"""The anomaly map where z is as N(0, I) says, mean z^2 = 1: about 0.39."""
+NORMAL_LEVEL = 1 / (1 + math.exp(2))
+"""The anomaly map where every level's likelihood is that of held-out normal images: 0.12."""
 
 
 def image_score(anomaly_map: Tensor, top: float = 0.01) -> Tensor:
@@ -43,6 +43,14 @@ def image_score(anomaly_map: Tensor, top: float = 0.01) -> Tensor:
     return pixels.topk(max(1, int(top * pixels.shape[1])), dim=1).values.mean(1)
 
 
+def _upper_quantile(scores: Tensor, share: float) -> Tensor:
+    """Return a value that at most ``share`` of scores like these exceed, and no new one reaches
+    it more often; above the k-th smallest of n, k = ceil((1 - share)(n + 1))."""
+    k = min(len(scores), math.ceil((1 - share) * (len(scores) + 1)))
+    value = scores.kthvalue(k).values
+    return torch.nextafter(value, value.new_tensor(math.inf))  # ">= threshold" is anomalous
+
+
 class FastFlow(nn.Module):
     r"""The density of normal images' features, and how far an image is from it.
 
@@ -50,9 +58,9 @@ class FastFlow(nn.Module):
     :math:`z_l = f_l(h_l)` of the same shape, with :math:`z_l \sim N(0, I)` for normal images.
     Where the image is anomalous, z is far from 0.
 
-    Nothing stands between features and flow. Published code puts a LayerNorm with a trainable
-    scale there and leaves its log-determinant out of the loss, which then falls without bound as
-    the scale shrinks. Here the flow's first ActNorm does that work, and accounts for it.
+    Whitening, the flow's first layer, makes the features standard and uncorrelated, and accounts
+    for it. Published code has a LayerNorm with a trainable scale there and leaves its
+    log-determinant out of the loss, which then falls without bound as the scale shrinks.
 
     Args:
         backbone: The frozen network.
@@ -60,9 +68,16 @@ class FastFlow(nn.Module):
         kernels: Kernel sizes of the subnets: "3-1", "3x3" or "1x1".
         hidden_ratio: Hidden channels of each subnet for each channel that it reads.
         clamp: Bound on each coupling's log-scale.
+        whiten: Whether each flow begins with :class:`~fastflow_utils.flows.Whitening`.
         smoothing: Standard deviation of the Gaussian blur of the anomaly map, in pixels.
         top: Share of the pixels whose mean is the image score.
         seed: Fixes the permutations and the initial weights.
+
+    Attributes:
+        level_mean: (L,) mean of :meth:`nll_maps` over held-out normal images, by level.
+        level_std: (L,) its standard deviation. Both are set by :meth:`calibrate`.
+        image_threshold: A score from here on means "anomalous"; infinite before calibration.
+        pixel_threshold: The same for a pixel of the anomaly map.
 
     Example:
         >>> model = FastFlow(Backbone("efficientnet_lite0", image_size=64), steps=2).eval()
@@ -70,6 +85,11 @@ class FastFlow(nn.Module):
         >>> anomaly_map.shape, score.shape
         (torch.Size([2, 1, 64, 64]), torch.Size([2]))
     """
+
+    level_mean: Tensor
+    level_std: Tensor
+    image_threshold: Tensor
+    pixel_threshold: Tensor
 
     def __init__(
         self,
@@ -79,6 +99,7 @@ class FastFlow(nn.Module):
         kernels: Kernels = "3-1",
         hidden_ratio: float = 1.0,
         clamp: float = 2.0,
+        whiten: bool = True,
         smoothing: float = 4.0,
         top: float = 0.01,
         seed: int = 0,
@@ -89,6 +110,7 @@ class FastFlow(nn.Module):
             "kernels": kernels,
             "hidden_ratio": hidden_ratio,
             "clamp": clamp,
+            "whiten": whiten,
             "smoothing": smoothing,
             "top": top,
         }
@@ -98,13 +120,41 @@ class FastFlow(nn.Module):
         with torch.random.fork_rng(devices=[]):  # leave the caller's randomness alone
             torch.manual_seed(seed)
             self.flows = nn.ModuleList(
-                Flow(channels, steps, kernels, hidden_ratio, clamp)
+                Flow(channels, steps, kernels, hidden_ratio, clamp, whiten)
                 for channels in backbone.channels
             )
+        levels = len(backbone.channels)
+        self.register_buffer("level_mean", torch.zeros(levels))
+        self.register_buffer("level_std", torch.ones(levels))
+        self.register_buffer("image_threshold", torch.tensor(math.inf))
+        self.register_buffer("pixel_threshold", torch.tensor(math.inf))
 
     def forward(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return ``(z, log_det)`` for each level's features (B, C_l, H_l, W_l)."""
         return [flow(h) for flow, h in zip(self.flows, features, strict=True)]
+
+    def nll_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
+        r"""Return the negative log-likelihood of each position, in nats per dimension.
+
+        .. math:: n_l(i) = \frac{1}{C_l} \left( \tfrac12 \lVert z_i \rVert^2
+                  + \tfrac{C_l}{2} \log 2\pi - d_i \right)
+
+        :math:`d_i` is position i's share of log|det dz/dh|. Published code leaves it out of the
+        map, which then forgets how precisely the flow knows this position: an error of the same z
+        is worse where normal images hardly vary.
+
+        Args:
+            features: One (B, C_l, H_l, W_l) for each level.
+
+        Returns:
+            One (B, 1, H_l, W_l) for each level; higher is more anomalous.
+        """
+        maps = []
+        for flow, h in zip(self.flows, features, strict=True):
+            z, shares = cast(Flow, flow).local(h)
+            energy = reduce(0.5 * z**2, "b c h w -> b 1 h w", "sum")
+            maps.append((energy - shares) / z.shape[1] + 0.5 * math.log(2 * math.pi))
+        return maps
 
     def nll(self, features: Sequence[Tensor]) -> Tensor:
         r"""Return the negative log-likelihood of each level, in nats per dimension.
@@ -112,8 +162,9 @@ class FastFlow(nn.Module):
         .. math:: -\frac{1}{D} \log p(h) = \frac{1}{D} \left( \tfrac12 \lVert z \rVert^2
                   + \tfrac D2 \log 2\pi - \log|\det \partial z / \partial h| \right)
 
-        with D = C_l H_l W_l, so that levels, backbones and image sizes compare. It is a density's,
-        so it depends on the scale of the features and may well be negative.
+        with D = C_l H_l W_l, so that levels, backbones and image sizes compare: the mean of
+        :meth:`nll_maps` over positions. It is a density's, so it depends on the scale of the
+        features and may well be negative.
 
         Args:
             features: One (B, C_l, H_l, W_l) for each level.
@@ -121,21 +172,18 @@ class FastFlow(nn.Module):
         Returns:
             (B, L).
         """
-        constant = 0.5 * math.log(2 * math.pi)
-        return torch.stack(
-            [
-                reduce(0.5 * z**2, "b c h w -> b", "mean") + constant - log_det / z[0].numel()
-                for z, log_det in self(features)
-            ],
-            dim=1,
-        )
+        maps = self.nll_maps(features)
+        return torch.stack([reduce(m, "b 1 h w -> b", "mean") for m in maps], dim=1)
 
     def level_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
-        r"""Return the map of each level: :math:`1 - \exp(-\tfrac12 \overline{z^2})`.
+        r"""Return the map of each level: how surprising a position is, on a scale of its own.
 
-        The mean of z^2 is over the channels of a position. The map is 0 at the mode of the density
-        and close to 1 far from it, so that no level can outshout the others when they are
-        averaged. Where z is N(0, I), it is about 0.39 (``NORMAL_LEVEL``).
+        .. math:: \sigma\left( \frac{n_l(i) - \mu_l}{s_l} - 2 \right)
+
+        :math:`\mu_l` and :math:`s_l` are the mean and standard deviation of :math:`n_l` over the
+        positions of held-out normal images, so levels of any size and depth compare. The logistic
+        function bounds what a single level can say: two standard deviations above normal are 0.5,
+        and nothing is more than 1.
 
         Args:
             features: One (B, C_l, H_l, W_l) for each level.
@@ -144,8 +192,10 @@ class FastFlow(nn.Module):
             One (B, 1, H_l, W_l) for each level, in [0, 1]; higher is more anomalous.
         """
         return [
-            -torch.expm1(-0.5 * reduce(z**2, "b c h w -> b 1 h w", "mean"))
-            for z, _ in self(features)
+            torch.sigmoid((nll - mean) / std - 2)
+            for nll, mean, std in zip(
+                self.nll_maps(features), self.level_mean, self.level_std, strict=True
+            )
         ]
 
     def anomaly_map(self, features: Sequence[Tensor]) -> Tensor:
@@ -174,6 +224,41 @@ class FastFlow(nn.Module):
         return image_score(anomaly_map, self.top)
 
     @torch.no_grad()
+    def calibrate(
+        self,
+        batches: Iterable[Sequence[Tensor]],
+        image_fpr: float = 0.05,
+        pixel_fpr: float = 0.005,
+    ) -> None:
+        """Set the levels' scales and both thresholds from normal images that were held out.
+
+        A threshold is the quantile of normal scores that a share of ``fpr`` exceeds; that of n
+        images is their ceil((1 - fpr)(n + 1))-th smallest score, so that a new normal image
+        exceeds it with a probability of at most fpr (images exchangeable, n large enough: split
+        conformal prediction, Vovk et al.). With fewer than 1/fpr - 1 images it is their highest.
+
+        Args:
+            batches: Features of normal images that had no part in training.
+            image_fpr: Share of normal images to be called anomalous, in (0, 1).
+            pixel_fpr: Share of normal images' pixels to be called anomalous, in (0, 1).
+
+        Raises:
+            FastFlowError: If there is no image.
+        """
+        held_out = [list(batch) for batch in batches]
+        if not held_out:
+            raise FastFlowError("no images to calibrate on: expected at least one normal image")
+        self.eval()
+        nll = [torch.cat(level) for level in zip(*map(self.nll_maps, held_out), strict=True)]
+        self.level_mean.copy_(torch.stack([level.mean() for level in nll]))
+        self.level_std.copy_(
+            torch.stack([level.std(correction=0).clamp_min(1e-6) for level in nll])
+        )
+        maps = torch.cat([self.anomaly_map(batch) for batch in held_out])
+        self.image_threshold.copy_(_upper_quantile(self.score(maps), image_fpr))
+        self.pixel_threshold.copy_(_upper_quantile(maps.flatten(), pixel_fpr))
+
+    @torch.no_grad()
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``anomaly_map`` (B, 1, H, W) and ``score`` (B,) of ``image`` (B, 3, H, W)."""
         anomaly_map = self.anomaly_map(self.backbone(image))
@@ -191,7 +276,7 @@ class FastFlow(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {
-            "format": 1,
+            "format": 2,
             "backbone": {
                 "name": self.backbone.name,
                 "layers": self.backbone.layers,

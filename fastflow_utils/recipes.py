@@ -43,13 +43,16 @@ class Recipe:
     kernels: Kernels = "3-1"
     hidden_ratio: float = 1.0
     clamp: float = 2.0
+    whiten: bool = True
     smoothing: float = 4.0
     top: float = 0.01
     budget: int = 900
     epochs: int | None = None
-    batch_size: int = 16
+    batch_size: int = 2
     learning_rate: float = 2e-3
     weight_decay: float = 1e-5
+    image_fpr: float = 0.05
+    pixel_fpr: float = 0.005
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, list):
@@ -63,6 +66,7 @@ class Recipe:
             ),
             "image_size": (_is_count(self.image_size) and self.image_size >= 32, "an int >= 32"),
             "kernels": (self.kernels in get_args(Kernels), f"one of {get_args(Kernels)}"),
+            "whiten": (isinstance(self.whiten, bool), "true or false"),
             "smoothing": (_is_number(self.smoothing) and self.smoothing >= 0, "a number >= 0"),
             "top": (_is_number(self.top) and 0 < self.top <= 1, "a number in (0, 1]"),
             "weight_decay": (_is_number(self.weight_decay) and self.weight_decay >= 0, ">= 0"),
@@ -71,6 +75,9 @@ class Recipe:
             value = getattr(self, name)
             unset = name == "epochs" and value is None
             expected[name] = (unset or (_is_count(value) and value >= 1), "an int >= 1")
+        for name in ("image_fpr", "pixel_fpr"):
+            value = getattr(self, name)
+            expected[name] = (_is_number(value) and 0 < value < 1, "a number between 0 and 1")
         for name in ("hidden_ratio", "clamp", "learning_rate"):
             value = getattr(self, name)
             expected[name] = (_is_number(value) and value > 0, "a number > 0")
@@ -108,6 +115,7 @@ class Recipe:
             kernels=self.kernels,
             hidden_ratio=self.hidden_ratio,
             clamp=self.clamp,
+            whiten=self.whiten,
             smoothing=self.smoothing,
             top=self.top,
             seed=seed,
@@ -124,7 +132,7 @@ class Recipe:
 
     def training(self, images: int) -> dict[str, Any]:
         """Return the arguments of :func:`~fastflow_utils.training.fit` for so many images."""
-        names = ("batch_size", "learning_rate", "weight_decay")
+        names = ("batch_size", "learning_rate", "weight_decay", "image_fpr", "pixel_fpr")
         return {"epochs": self.epochs_for(images), **{name: getattr(self, name) for name in names}}
 
     def save(self, path: Path | str) -> None:

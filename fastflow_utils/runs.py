@@ -132,6 +132,7 @@ def run(
 
     metrics = {
         **values,
+        "label_free": evaluation.label_free(),
         "seconds": {
             "features": round(featured - start, 2),
             "train": round(trained - featured, 2),
@@ -156,7 +157,8 @@ def predict(
     """Score images of any size; write ``scores.csv`` and one heat map for each image.
 
     A heat map is a PNG of its image's size, in colours that mean the same for every image: black
-    is the level of normal images, yellow is as anomalous as can be.
+    is the level of normal images, yellow is as anomalous as can be. The model's pixel threshold
+    is outlined in green, its image threshold makes the decision.
 
     Args:
         model: Trained.
@@ -164,8 +166,9 @@ def predict(
         output: Made if it is missing.
 
     Returns:
-        A table with the columns ``path`` and ``score`` (higher is more anomalous), and a message
-        for each file that could not be read: it is left out, the others are done all the same.
+        A table with the columns ``path``, ``score`` (higher is more anomalous) and ``decision``
+        ("good" or "anomalous"), and a message for each file that could not be read: it is left
+        out, the others are done all the same.
 
     Raises:
         FastFlowError: If an input does not exist, or there is no image at all.
@@ -196,11 +199,14 @@ def predict(
             continue
         anomaly_map, score = model.predict(image[None].to(model.backbone.mean.device))
         anomaly_map = F.interpolate(anomaly_map.cpu(), (height, width), mode="bilinear")[0]
-        rows.append({"path": str(file), "score": float(score)})
+        decision = "anomalous" if score >= model.image_threshold else "good"
+        rows.append({"path": str(file), "score": float(score), "decision": decision})
         name = _free_name("_".join(relative.with_suffix("").parts), taken)
-        pixels = (plots.colour(anomaly_map) * 255).round().astype("uint8")
+        mask = anomaly_map >= model.pixel_threshold.cpu()
+        picture = plots.outline(plots.colour(anomaly_map), mask)
+        pixels = (picture * 255).round().astype("uint8")
         Image.fromarray(pixels).save(heat_maps / f"{name}.png")
-    table = pd.DataFrame(rows, columns=["path", "score"])
+    table = pd.DataFrame(rows, columns=["path", "score", "decision"])
     table.to_csv(Path(output) / "scores.csv", index=False)
     return table, problems
 
