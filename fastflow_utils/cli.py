@@ -132,23 +132,40 @@ def predict(
 def recipes() -> None:
     """List the recipes that come with the package."""
     import pandas as pd
+    import torch
 
     from fastflow_utils.backbones import BUNDLED
     from fastflow_utils.recipes import recipes as packaged_recipes
 
-    rows = [
-        {
-            "backbone": name,
-            "image": recipe.image_size,
-            "layers": " ".join(map(str, recipe.layers or ())),
-            "steps": recipe.steps,
-            "kernels": recipe.kernels,
-            "budget": f"{recipe.budget} images",
-            "weights": "installed" if name == BUNDLED else "downloaded by timm, or --weights FILE",
-        }
-        for name, recipe in packaged_recipes().items()
-    ]
+    rows, notes = [], []
+    for name, recipe in packaged_recipes().items():
+        with torch.device("meta"):  # shapes alone: nothing is loaded or computed
+            backbone = recipe.build_backbone(pretrained=False)
+            flows = recipe.build_model(backbone).flows
+        frozen, trained = (
+            sum(parameter.numel() for parameter in module.parameters()) / 1e6
+            for module in (backbone, flows)
+        )
+        rows.append(
+            {
+                "recipe": name,
+                "image": f"{recipe.image_size} px",
+                "layers": "block " * backbone.tokens + " ".join(map(str, backbone.layers)),
+                "steps": recipe.steps,
+                "kernels": recipe.kernels,
+                "ratio": f"{recipe.hidden_ratio:g}",
+                "backbone": f"{frozen:.1f} M",
+                "flow": f"{trained:.1f} M",
+                "weights": "installed" if recipe.backbone == BUNDLED else "hub or FILE",
+            }
+        )
+        if name != recipe.backbone:
+            notes.append(f"{name}: timm's {recipe.backbone}")
     typer.echo(_table(pd.DataFrame(rows)))
+    typer.echo("layers: timm's indices; ratio: hidden channels; backbone, flow: parameters")
+    typer.echo("hub: downloaded by timm, once; FILE: --weights FILE, a local state dict")
+    for note in notes:
+        typer.echo(note)
     typer.echo("Any other timm model runs with the default recipe: --backbone NAME")
 
 

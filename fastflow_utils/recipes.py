@@ -101,10 +101,16 @@ class Recipe:
                 raise FastFlowError(f"a recipe has no '{key}': {hint}")
         return dataclasses.replace(self, **values)
 
-    def build_backbone(self, weights: Path | str | None = None) -> Backbone:
-        """Return the frozen backbone, with local weights if given."""
+    def build_backbone(
+        self, weights: Path | str | None = None, *, pretrained: bool = True
+    ) -> Backbone:
+        """Return the frozen backbone, with local weights if given, random if not pretrained."""
         return Backbone(
-            self.backbone, layers=self.layers, weights=weights, image_size=self.image_size
+            self.backbone,
+            layers=self.layers,
+            weights=weights,
+            pretrained=pretrained,
+            image_size=self.image_size,
         )
 
     def build_model(self, backbone: Backbone, seed: int = 0) -> FastFlow:
@@ -163,19 +169,28 @@ def _read(text: str, source: str) -> dict[str, Any]:
 
 
 def recipes() -> dict[str, Recipe]:
-    """Return the recipes that come with the package, by backbone.
+    """Return the recipes that come with the package, by name.
 
     Example:
-        >>> sorted(recipes())
-        ['efficientnet_lite0', 'resnet18']
+        >>> recipes()["deit_base_distilled_384"].backbone
+        'deit_base_distilled_patch16_384'
     """
-    files = resources.files("fastflow_utils") / "configs"
-    found = [
-        Recipe().changed(**_read(file.read_text(), file.name))
-        for file in files.iterdir()
-        if file.name.endswith(".yaml")
-    ]
-    return {recipe.backbone: recipe for recipe in sorted(found, key=lambda r: r.backbone)}
+    folder = resources.files("fastflow_utils") / "configs"
+    files = {file.name: file for file in folder.iterdir() if file.name.endswith(".yaml")}
+    return {
+        name.removesuffix(".yaml"): Recipe().changed(**_read(file.read_text(), name))
+        for name, file in sorted(files.items())
+    }
+
+
+def _packaged(name: str) -> Recipe:
+    """Find a recipe by its own name or its backbone's, whose tag may name other weights."""
+    for own_name, recipe in recipes().items():
+        if name == own_name:
+            return recipe
+        if str(name).partition(".")[0] == recipe.backbone:
+            return recipe.changed(backbone=name)
+    return Recipe().changed(backbone=name)
 
 
 def recipe_for(
@@ -184,7 +199,8 @@ def recipe_for(
     """Return the recipe for a backbone: the package's, then the file's values, then ``values``.
 
     Args:
-        backbone: Default: the file's, else ``"efficientnet_lite0"``.
+        backbone: The name of a packaged recipe or of any timm model, which may name its weights
+            (``"resnet18.tv_in1k"``). Default: the file's, else ``"efficientnet_lite0"``.
         config: A YAML file of recipe fields; those it leaves out come from the backbone's recipe.
         **values: Single fields; None leaves a field as it is.
 
@@ -201,7 +217,6 @@ def recipe_for(
         if not path.is_file():
             raise FastFlowError(f"no recipe at '{path}': expected a YAML file with recipe fields")
         given = _read(path.read_text(), str(path))
-    name = backbone or given.get("backbone", BUNDLED)
-    start = recipes().get(name, Recipe())
+    start = _packaged(backbone or given.get("backbone", BUNDLED))
     options = {key: value for key, value in values.items() if value is not None}
-    return start.changed(**{**given, **options, "backbone": name})
+    return start.changed(**{**given, **options, "backbone": start.backbone})
