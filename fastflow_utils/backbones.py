@@ -188,11 +188,11 @@ def _create(
             try:
                 return timm.create_model(name, pretrained=pretrained, **options)
             except RuntimeError as error:
-                if not pretrained or "size mismatch" not in str(error):
+                if "img_size" not in options or "size mismatch" not in str(error):
                     raise
                 # timm fits most transformers' weights to another image size, but not CaiT's.
                 network = timm.create_model(name, pretrained=False, **options)
-                options.pop("img_size", None)
+                del options["img_size"]
                 theirs: Any = timm.create_model(name, pretrained=True, **options)
                 _load(network, theirs.state_dict(), f"the weights of '{name}'", name)
                 return network

@@ -16,10 +16,14 @@ ANY = {  # name -> image size; small members of each family
     "efficientnet_lite0": 64,
     "resnet18": 64,
     "mobilenetv3_small_050": 96,
+    "efficientnet_b0": 64,
+    "convnext_atto": 64,
+    "dla46x_c": 64,  # timm returns its levels from the second on, unless asked for others
     "deit_tiny_distilled_patch16_224": 64,
     "cait_xxs24_224": 64,
     "vit_small_patch14_reg4_dinov2": 56,
-    "swin_tiny_patch4_window7_224": 224,
+    "samvit_base_patch16_224": 64,  # keeps its tokens on a grid: NHWC
+    "swin_tiny_patch4_window7_224": 64,
 }
 
 
@@ -31,6 +35,7 @@ def test_maps_have_the_reported_channels_and_strides(name):
     assert len(maps) == len(backbone.channels) == len(backbone.strides) == len(backbone.layers)
     for h, channels, stride in zip(maps, backbone.channels, backbone.strides, strict=True):
         assert h.shape == (2, channels, size // stride, size // stride)
+    assert backbone.strides == (4, 8, 16) or len(set(backbone.strides)) == len(maps) == 1
 
 
 def test_tokens_lie_where_their_patches_are():
@@ -45,11 +50,40 @@ def test_tokens_lie_where_their_patches_are():
     assert divmod(int(difference.argmax()), 5) == (3, 1)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18"])
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "cait_xxs24_224"])
+def test_tokens_are_those_of_the_whole_network_normed(name):
+    """Nothing is lost by not keeping the blocks that are not asked for."""
+    whole = timm.create_model(name, pretrained=False, img_size=64).eval()
+    backbone = Backbone(name, pretrained=False, layers=(2, 5), image_size=64)
+    backbones._load(backbone.network, whole.state_dict(), "the whole", name)
+    outputs: list[torch.Tensor] = []
+    for block in (whole.blocks[2], whole.blocks[5]):
+        block.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        whole((image - backbone.mean) / backbone.std)
+        for tokens, h in zip(outputs, backbone(image), strict=True):
+            places = whole.norm(tokens)[:, -16:]  # after the class and the distillation token
+            assert torch.allclose(h, places.mT.unflatten(2, (4, 4)), atol=1e-5)
+    assert len(backbone.network.blocks) == 6
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientnet_lite0",
+        "resnet18",
+        "convnext_atto",
+        "efficientnet_b0",
+        "vit_small_patch14_reg4_dinov2",
+        "swin_tiny_patch4_window7_224",
+    ],
+)
 def test_stays_frozen_whatever_is_asked(name):
-    backbone = Backbone(name, pretrained=False, image_size=64)
+    size = ANY[name]
+    backbone = Backbone(name, pretrained=False, image_size=size)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
-    image = torch.rand(4, 3, 64, 64, requires_grad=True)
+    image = torch.rand(4, 3, size, size, requires_grad=True)
     first = backbone(image)
     torch.nn.Sequential(backbone).train()
     second = backbone.train()(image)
@@ -98,13 +132,64 @@ def test_local_weights_are_used_exactly(tmp_path, suffix):
         assert torch.equal(value, full.state_dict()[key]), key
 
 
-def test_flattened_names_match():
-    """timm renames stages.0 to stages_0 where it cuts a network into levels."""
-    full = timm.create_model("convnext_atto", pretrained=False)
-    backbone = Backbone("convnext_atto", pretrained=False, image_size=64)
-    backbones._load(backbone.network, full.state_dict(), "a file", "convnext_atto")
-    ours = backbone.network.state_dict()["stages_1.blocks.0.conv_dw.weight"]
-    assert torch.equal(ours, full.state_dict()["stages.1.blocks.0.conv_dw.weight"])
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("convnext_atto", "stages_1.blocks.0.conv_dw.weight", "stages.1.blocks.0.conv_dw.weight"),
+        ("cspnext_tiny", "model.stem.0.conv.weight", "stem.0.conv.weight"),
+    ],
+)
+def test_renamed_tensors_match(name, ours, theirs):
+    """Where timm cuts a network into levels, it renames its parts, or wraps the whole."""
+    full = timm.create_model(name, pretrained=False).state_dict()
+    backbone = Backbone(name, pretrained=False, image_size=64)
+    assert not torch.equal(backbone.network.state_dict()[ours], full[theirs])
+    backbones._load(backbone.network, full, "a file", name)
+    assert torch.equal(backbone.network.state_dict()[ours], full[theirs])
+
+
+def ramped(name: str) -> dict[str, torch.Tensor]:
+    """Weights for 14 x 14 patches whose position embedding says the row, then the column."""
+    state = timm.create_model(name, pretrained=False).state_dict()
+    rows, columns = torch.meshgrid(torch.arange(14.0), torch.arange(14.0), indexing="ij")
+    positions = torch.zeros_like(state["pos_embed"])
+    positions[0, -196:, 0], positions[0, -196:, 1] = rows.flatten(), columns.flatten()
+    positions[0, :-196] = 100.0  # the tokens of no place
+    return {**state, "pos_embed": positions}
+
+
+@pytest.mark.parametrize("route", ["file", "hub"])
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "cait_xxs24_224"])
+def test_weights_for_another_image_size_keep_their_places(name, route, tmp_path, monkeypatch):
+    state = ramped(name)
+    file = tmp_path / "weights.pth"
+    torch.save(state, file)
+    if route == "file":
+        network = Backbone(name, weights=file, image_size=112).network
+    else:  # as from the hub, but that the file is here
+        monkeypatch.setattr(backbones, "_hub_answers", lambda: True)
+        here = {"pretrained_cfg_overlay": {"file": str(file)}}
+        network = backbones._create(name, True, img_size=112, **here)
+    ours = network.pos_embed.detach()[0]
+    prefix = state["pos_embed"].shape[1] - 196
+    assert ours.shape[0] == prefix + 7 * 7 and (ours[:prefix] == 100).all()
+    rows, columns = ours[prefix:, :2].unflatten(0, (7, 7)).unbind(-1)
+    inner = slice(1, -1)  # interpolation flattens a ramp at its ends
+    expected = 2 * torch.arange(7.0)[inner] + 0.5  # each new patch covers two old ones
+    assert torch.allclose(rows[inner, inner], expected[:, None].expand(5, 5), atol=0.1)
+    assert torch.allclose(columns[inner, inner], expected.expand(5, 5), atol=0.1)
+    for key, value in network.state_dict().items():
+        assert key == "pos_embed" or torch.equal(value, state[key])
+
+
+def test_weights_that_cannot_be_fitted_to_the_image_size_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(backbones, "_hub_answers", lambda: True)
+    name = "gmlp_ti16_224"  # mixes positions by a matrix: no other number of them will do
+    file = tmp_path / "weights.pth"
+    torch.save(timm.create_model(name, pretrained=False).state_dict(), file)
+    here = {"pretrained_cfg_overlay": {"file": str(file)}}
+    with pytest.raises(FastFlowError, match="another image size"):
+        backbones._create(name, True, img_size=64, **here)
 
 
 def test_real_trunk_loads(shared):
@@ -141,6 +226,8 @@ def test_offline_without_weights_names_three_ways_out(monkeypatch, tmp_path):
         ({"name": "resnt18"}, "no backbone named 'resnt18'"),
         ({"name": "resnet18", "layers": (7,), "pretrained": False}, r"layers \[7\].*0 to 4"),
         ({"name": "resnet18", "layers": (), "pretrained": False}, "at least one"),
+        ({"name": "resnet18", "layers": (2, 1), "pretrained": False}, "ascending"),
+        ({"name": "resnet18.such_in1k"}, "no weights named 'resnet18.such_in1k'"),
         ({"name": "resnet18", "weights": "nowhere.pth"}, "no weights at 'nowhere.pth'"),
         ({"name": "resnet18", "weights": __file__}, "cannot read weights"),
         (
