@@ -12,6 +12,11 @@ Every layer here keeps one contract. With x and z of shape (B, C, H, W) and ``lo
 - ``local(x)`` returns ``(z, shares)``, where ``shares`` (B, 1, H, W) say how much each position
   contributes to ``log_det``: they sum to it exactly. A layer defines ``local`` and ``inverse``.
 
+The share of position i is log|det dz_i/dx_i|, the determinant of its own C x C block of the
+Jacobian. That is a fact for every layer here, and for chains in which one layer at most looks at
+neighbours. Longer chains add up the shares of their layers: the total is exact, but the split into
+positions is then a convention, by which each layer counts where it acts.
+
 Any H x W works, and may change from call to call: nothing in a layer depends on the position.
 
 References:
@@ -206,8 +211,9 @@ class AffineCoupling(FlowLayer):
     .. math:: z_a = x_a, \qquad z_b = x_b \odot \exp(s(x_a)) + t(x_a)
 
     s and t come from one subnet, which may be any network: it is never inverted. The Jacobian is
-    triangular, so log|det dz/dx| = sum s(x_a), over channels and positions; a position's share is
-    the sum over its channels, though s may have looked at its neighbours too. The soft clamp
+    triangular, so log|det dz/dx| = sum s(x_a), over channels and positions. A position's share is
+    the sum over its channels: s may have looked at neighbours, but it scales this position's x_b,
+    and given x_a the Jacobian is diagonal in x_b. The soft clamp
     :math:`s = \alpha \tanh(\tilde s / \alpha)` keeps |s| below alpha; near 0 it changes nothing.
 
     The subnet's last layer starts at zero, so the coupling starts as the identity.

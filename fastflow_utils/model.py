@@ -227,8 +227,8 @@ class FastFlow(nn.Module):
     def calibrate(
         self,
         batches: Iterable[Sequence[Tensor]],
-        image_fpr: float = 0.05,
-        pixel_fpr: float = 0.005,
+        image_fpr: float = 0.1,
+        pixel_fpr: float = 0.001,
     ) -> None:
         """Set the levels' scales and both thresholds from normal images that were held out.
 

@@ -51,8 +51,8 @@ class Recipe:
     batch_size: int = 2
     learning_rate: float = 2e-3
     weight_decay: float = 1e-5
-    image_fpr: float = 0.05
-    pixel_fpr: float = 0.005
+    image_fpr: float = 0.1
+    pixel_fpr: float = 0.001
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, list):

@@ -44,8 +44,8 @@ def fit(
     batch_size: int = 2,
     learning_rate: float = 2e-3,
     weight_decay: float = 1e-5,
-    image_fpr: float = 0.05,
-    pixel_fpr: float = 0.005,
+    image_fpr: float = 0.1,
+    pixel_fpr: float = 0.001,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Maximise the likelihood of normal features, then set the thresholds; change ``model``.

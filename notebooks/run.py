@@ -91,7 +91,7 @@ def _execute_copy(copy: Path, cwd: Path, cell_timeout: float) -> None:
     os.environ |= {
         "FASTFLOW_STATIC": "1",  # fastflow_utils.widgets then draws figures and builds no widget
         "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),  # the kernel of this Python
-        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads crawl beside any other busy process
+        "GOMP_SPINCOUNT": "20000",  # threads that spin for long crawl beside a busy process
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }
     if data := os.environ.get("FASTFLOW_DATA"):

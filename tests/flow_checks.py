@@ -6,20 +6,20 @@ would hide a small error in a large tolerance.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastflow_utils.flows import ActNorm, AffineCoupling, FlowLayer, Whitening
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 
-def randomise(layer: FlowLayer, seed: int = 0) -> FlowLayer:
+def randomise(layer: FlowLayer, seed: int = 0, spread: float = 0.4) -> FlowLayer:
     """Give everything a random, non-zero value, so that no data initialisation takes place."""
     generator = torch.Generator().manual_seed(seed)
     layer = layer.double().eval()
     with torch.no_grad():
         for parameter in layer.parameters():
-            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator))
+            parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
         for module in layer.modules():
             if isinstance(module, Whitening):
                 module.mean.copy_(torch.randn(module.mean.shape, generator=generator))
@@ -59,22 +59,46 @@ def shares_sum_to_the_log_det(layer: FlowLayer, x: Tensor) -> None:
     torch.testing.assert_close(shares.sum((1, 2, 3)), log_det, **EXACT)
 
 
+def shares_are_of_each_positions_own_block(layer: FlowLayer, x: Tensor) -> None:
+    """A position's share is log|det dz_i/dx_i|, where one layer at most looks at neighbours."""
+    for part in layer.modules():
+        if isinstance(part, FlowLayer) and sum(map(looks_at_neighbours, part.modules())) <= 1:
+            jacobian = torch.autograd.functional.jacobian(lambda v: part(v)[0], x[:1])  # noqa: B023
+            blocks = torch.einsum("chwdhw->hwcd", jacobian[0, :, :, :, 0])
+            _, shares = part.local(x[:1])
+            torch.testing.assert_close(shares[0, 0], blocks.slogdet().logabsdet, **EXACT)
+
+
+def looks_at_neighbours(module: nn.Module) -> bool:
+    return isinstance(module, AffineCoupling) and module.subnet[0].kernel_size != (1, 1)
+
+
 def images_do_not_mix(layer: FlowLayer, x: Tensor) -> None:
     z, log_det = layer(x)
-    alone, log_det_alone = layer(x[-1:])
-    torch.testing.assert_close(z[-1:], alone, **EXACT)
-    torch.testing.assert_close(log_det[-1:], log_det_alone, **EXACT)
+    for i in range(len(x)):
+        alone, log_det_alone = layer(x[i : i + 1])
+        torch.testing.assert_close(z[i : i + 1], alone, **EXACT)
+        torch.testing.assert_close(log_det[i : i + 1], log_det_alone, **EXACT)
 
 
 def every_parameter_gets_a_gradient(layer: FlowLayer, x: Tensor) -> None:
-    if not list(layer.parameters()):
-        return
-    z, log_det = layer(x)
     layer.zero_grad()
+    z, log_det = layer(x.clone().requires_grad_())
     (0.5 * z.square().sum() - log_det.sum()).backward()
     for name, parameter in layer.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def gradients_are_those_of_differences(layer: FlowLayer, x: Tensor) -> None:
+    """Nothing on the way from x and the parameters to z and log_det is cut out of the graph."""
+    names = [name for name, _ in layer.named_parameters()]
+
+    def outputs(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), x)
+
+    inputs = [value.detach().clone().requires_grad_() for value in (x, *layer.parameters())]
+    assert torch.autograd.gradcheck(outputs, inputs, fast_mode=True, raise_exception=False)
 
 
 def first_half_of_a_coupling_is_left_alone(layer: FlowLayer, x: Tensor) -> None:
@@ -111,8 +135,10 @@ CHECKS = [
     log_det_is_that_of_the_jacobian,
     log_det_of_the_inverse_cancels,
     shares_sum_to_the_log_det,
+    shares_are_of_each_positions_own_block,
     images_do_not_mix,
     every_parameter_gets_a_gradient,
+    gradients_are_those_of_differences,
     first_half_of_a_coupling_is_left_alone,
     clamp_bounds_the_log_scale,
     actnorm_starts_from_the_first_batch,
