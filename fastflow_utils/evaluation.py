@@ -13,10 +13,9 @@ from fastflow_utils.metrics import (
     aupimo,
     aupro,
     auroc,
-    average_precision,
     f1_at,
     fpr_at,
-    oracle_f1,
+    separation,
 )
 from fastflow_utils.model import FastFlow
 
@@ -53,13 +52,17 @@ class Evaluation:
         ``aupro`` and ``aupimo`` over the pixels of defects (:mod:`fastflow_utils.metrics`). Both
         F1 are oracles: their thresholds are the best ones for this very split.
         """
+        images, pixels = (
+            separation(self.scores, self.labels),
+            separation(self.maps, self.masks),
+        )
         return {
-            "image_auroc": auroc(self.scores, self.labels),
-            "image_ap": average_precision(self.scores, self.labels),
-            "image_f1": oracle_f1(self.scores, self.labels)[0],
-            "pixel_auroc": auroc(self.maps, self.masks),
-            "pixel_ap": average_precision(self.maps, self.masks),
-            "pixel_f1": oracle_f1(self.maps, self.masks)[0],
+            "image_auroc": images.auroc,
+            "image_ap": images.average_precision,
+            "image_f1": images.f1,
+            "pixel_auroc": pixels.auroc,
+            "pixel_ap": pixels.average_precision,
+            "pixel_f1": pixels.f1,
             "aupro": aupro(self.maps, self.masks),
             "aupimo": aupimo(self.maps, self.masks),
         }

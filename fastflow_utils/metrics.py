@@ -10,16 +10,13 @@ and the masks, at the resolution of the maps. The figures of regions, AUPRO and 
 pixels too. Everywhere, higher scores are more anomalous, and higher figures are better.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    binary_average_precision,
-    binary_precision_recall_curve,
-    binary_roc,
-)
+from torchmetrics.functional.classification import binary_roc
 
 from fastflow_utils.errors import FastFlowError
 
@@ -33,6 +30,7 @@ __all__ = [
     "oracle_f1",
     "rank",
     "roc_curve",
+    "separation",
 ]
 
 
@@ -85,6 +83,40 @@ def _prepare(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return rank(scores.flatten()), labels.flatten().long()
 
 
+class Separation(NamedTuple):
+    """The figures of one ranking; :func:`auroc`, :func:`average_precision`, :func:`oracle_f1`."""
+
+    auroc: float
+    average_precision: float
+    f1: float
+    threshold: float
+
+
+def separation(scores: Tensor, labels: Tensor) -> Separation:
+    """Return AUROC, average precision, the best F1 and its threshold, from one sort.
+
+    Args and errors as for :func:`auroc`, which this is for when only one figure is wanted.
+
+    Example:
+        >>> separation(torch.tensor([1.0, 9.0]), torch.tensor([0, 1]))
+        Separation(auroc=1.0, average_precision=1.0, f1=1.0, threshold=9.0)
+    """
+    ranks, truth = _prepare(scores, labels)
+    fpr, tpr = (rates.double() for rates in binary_roc(ranks, truth)[:2])
+    positives = int(truth.sum())
+    tp, fp = tpr * positives, fpr * (len(truth) - positives)
+    precision = tp / (tp + fp).clamp_min(1)
+    f1 = 2 * tp / (tp + fp + positives)
+    best = int(f1.argmax())
+    called = round(float(tp[best] + fp[best]))
+    return Separation(
+        auroc=float(torch.trapezoid(tpr, fpr)),
+        average_precision=float((tpr.diff() * precision[1:]).sum()),
+        f1=float(f1[best]),
+        threshold=float(scores.flatten().kthvalue(len(truth) - called + 1).values),
+    )
+
+
 def auroc(scores: Tensor, labels: Tensor) -> float:
     """Return the area under the ROC curve: how often an anomalous one scores above a normal one.
 
@@ -105,7 +137,7 @@ def auroc(scores: Tensor, labels: Tensor) -> float:
         >>> auroc(torch.tensor([21.0, 23.0, 22.0, 24.0]), torch.tensor([0, 0, 1, 1]))
         0.75
     """
-    return float(binary_auroc(*_prepare(scores, labels)))
+    return separation(scores, labels).auroc
 
 
 def roc_curve(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,15 +174,10 @@ def oracle_f1(scores: Tensor, labels: Tensor) -> tuple[float, float]:
 
     Example:
         >>> oracle_f1(torch.tensor([1.0, 5.0, 4.0, 9.0]), torch.tensor([0, 0, 1, 1]))
-        (0.800000011920929, 4.0)
+        (0.8, 4.0)
     """
-    ranks, truth = _prepare(scores, labels)
-    precision, recall, thresholds = binary_precision_recall_curve(ranks, truth)
-    f1 = 2 * precision * recall / (precision + recall).clamp_min(1e-12)
-    best = int(f1[:-1].argmax())  # the curve's last point has no threshold
-    values = scores.unique()
-    index = round(float(thresholds[best]) * max(1, len(values) - 1))
-    return float(f1[best]), float(values[index])
+    _, _, f1, threshold = separation(scores, labels)
+    return f1, threshold
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> float:
@@ -170,7 +197,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
         >>> round(average_precision(scores, labels), 4)  # (1 + 2/3) / 2
         0.8333
     """
-    return float(binary_average_precision(*_prepare(scores, labels)))
+    return separation(scores, labels).average_precision
 
 
 def fpr_at(scores: Tensor, labels: Tensor, threshold: float) -> float:

@@ -7,6 +7,7 @@ import math
 import warnings
 
 import flow_checks
+import numpy as np
 import pytest
 import torch
 from flow_checks import CHECKS, randomise
@@ -93,35 +94,44 @@ def test_every_flow_keeps_its_promises(
             check(flow, x)
 
 
-def test_the_density_integrates_to_one():
-    """A flow in the plane, trained on two moons: a density before, during and after."""
-    torch.manual_seed(0)
+def log_density(flow: FlowLayer, x: Tensor) -> Tensor:
+    z, log_det = flow(x)
+    return log_det - 0.5 * z.square().sum((1, 2, 3)) - math.log(2 * math.pi)
+
+
+@torch.no_grad()
+def mass(flow: FlowLayer, reach: float, points: int = 401) -> float:
+    """Integrate the density of a flow in the plane over a square, by a sum over a grid."""
+    axis = torch.linspace(-reach, reach, points, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)[..., None, None]
+    return float(log_density(flow, grid).exp().sum() * (axis[1] - axis[0]) ** 2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_random_density_integrates_to_one(seed):
+    flow = randomise(Flow(2, steps=4, kernels="1x1", hidden_ratio=16), seed, spread=0.2)
+    assert mass(flow, reach=12) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_trained_density_integrates_to_one():
+    """Two moons become more likely, and everything else less: there is one unit to share."""
     angle = math.pi * torch.rand(512)
     upper = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)
     points = torch.cat([upper, -upper])[..., None, None].double()
     points += 0.1 * torch.randn_like(points)
     flow = Flow(2, steps=4, kernels="1x1", hidden_ratio=16, whiten=True).double()
-    axis = torch.linspace(-6, 6, 301, dtype=torch.float64)
-    grid = torch.cartesian_prod(axis, axis)[..., None, None]
-
-    def log_density(x: Tensor) -> Tensor:
-        z, log_det = flow(x)
-        return log_det - 0.5 * z.square().sum((1, 2, 3)) - math.log(2 * math.pi)
-
-    @torch.no_grad()
-    def mass() -> float:
-        return float(log_density(grid).exp().sum() * (axis[1] - axis[0]) ** 2)
-
-    first = log_density(points).mean().item()  # also initialises
-    assert mass() == pytest.approx(1, abs=1e-3)
     optimizer = torch.optim.Adam(flow.parameters(), lr=0.01)
-    for _ in range(60):
-        loss = -log_density(points).mean()
+    likelihoods, masses = [], []
+    for step in range(61):
+        likelihood = log_density(flow, points).mean()  # the first one initialises
+        if step % 30 == 0:
+            likelihoods.append(likelihood.item())
+            masses.append(mass(flow, reach=5))
         optimizer.zero_grad()
-        loss.backward()
+        (-likelihood).backward()
         optimizer.step()
-    assert log_density(points).mean().item() > first + 0.3
-    assert mass() == pytest.approx(1, abs=1e-3)
+    assert likelihoods[0] + 0.2 < likelihoods[1] < likelihoods[2] - 0.05
+    assert masses == pytest.approx([1, 1, 1], abs=1e-3)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -263,22 +273,24 @@ def freia_flow(channels: int, size: tuple[int, int], recipe: Recipe) -> nn.Modul
             for convolution in (block.subnet[0], block.subnet[2]):
                 nn.init.kaiming_normal_(convolution.weight)
                 convolution.bias.normal_()
-            block.global_scale.normal_(10, 2)  # scales of about 1
+            block.global_scale.normal_(7, 1)  # scales of about 0.7, so that nothing explodes
             block.global_offset.normal_()
     return flow.double()
 
 
-@pytest.mark.parametrize("channels", [14, 15])
+@pytest.mark.parametrize("channels", [26, 27])
 @pytest.mark.parametrize("name", recipes())
 def test_agrees_with_freia(name, channels):
-    """The flow of each recipe, weights copied from FrEIA 0.2: the same z, x and log-dets, exactly.
+    """Each recipe's flow, weights copied from FrEIA 0.2: the same z, x and log-dets, exactly.
 
     FrEIA's step is coupling, affine, permutation, and ours affine, permutation, coupling: theirs
     is a flow of ours with one step more, whose first two layers and last one are the identity.
     FrEIA clamps with c tanh(0.1 a) and scales the shift by 0.1 too, ours is c tanh(a / c): the
-    subnet's last layer carries the factors. Exactly: to 1e-11 in float64, which is rounding.
+    subnet's last layer carries the factors. Exactly: to 1e-12 in float64, which is rounding, and
+    to 1e-9 on the way back, which blows up whatever 20 steps have shrunk, rounding included.
     """
     torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002, FrEIA draws its permutations from it
     recipe, size = recipes()[name], (5, 6)
     theirs = freia_flow(channels, size, recipe)
     ours = Flow(channels, recipe.steps + 1, recipe.kernels, recipe.hidden_ratio, recipe.clamp)
@@ -297,6 +309,5 @@ def test_agrees_with_freia(name, channels):
             permutation.order.copy_(block.w_perm[:, :, 0, 0].argmax(1))
     x = torch.randn(3, channels, *size, dtype=torch.float64)
     z, log_det = ours(x)
-    exact = {"rtol": 1e-11, "atol": 1e-11}
-    torch.testing.assert_close((z, log_det), theirs(x), **exact)
-    torch.testing.assert_close(ours.inverse(z), theirs(z, rev=True), **exact)
+    torch.testing.assert_close((z, log_det), theirs(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours.inverse(z), theirs(z, rev=True), rtol=1e-9, atol=1e-9)

@@ -10,7 +10,7 @@ from fastflow_utils.backbones import Backbone
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.features import Features
 from fastflow_utils.model import NORMAL_LEVEL, FastFlow, image_score
-from fastflow_utils.training import fit
+from fastflow_utils.training import fit, split
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,8 @@ def model(backbone: Backbone) -> FastFlow:
     with torch.no_grad():
         for parameter in model.flows.parameters():
             parameter.normal_(std=0.05)
+        for flow in model.flows:
+            flow.layers[0].matrix += 0.02 * torch.randn_like(flow.layers[0].matrix)
     return model.eval()
 
 
@@ -61,7 +63,7 @@ def test_scaled_features_cost_the_log_of_the_scale(model, backbone):
     before = model.nll(features)
     with torch.no_grad():
         for flow in model.flows:
-            flow.layers[0].layers[0].log_scale -= math.log(10)
+            flow.layers[0].matrix /= 10
     after = model.nll([10 * h for h in features])
     torch.testing.assert_close(after, before + math.log(10), rtol=1e-4, atol=1e-4)
 
@@ -77,10 +79,82 @@ def test_map_is_hot_where_the_features_are_odd(model, backbone):
     assert row >= 44 and column <= 20
 
 
-def test_normal_level_is_that_of_standard_normal_latents(backbone):
-    model = FastFlow(backbone, steps=1).eval()  # the identity
-    anomaly_map = model.anomaly_map(noise(backbone, 4)).detach()
-    assert float(anomaly_map.mean()) == pytest.approx(NORMAL_LEVEL, abs=0.02)
+def test_nll_of_an_image_is_the_mean_over_its_positions(model, backbone):
+    features = noise(backbone)
+    maps = model.nll_maps(features)
+    assert [m.shape for m in maps] == [(2, 1, *h.shape[2:]) for h in features]
+    means = torch.stack([m.mean((1, 2, 3)) for m in maps], dim=1)
+    torch.testing.assert_close(means, model.nll(features))
+
+
+def test_a_deviation_counts_more_where_normal_images_vary_less(backbone):
+    """What the log-determinant of a position is for: z alone would call these two the same."""
+    model = FastFlow(backbone, steps=1, whiten=False).eval()
+    coupling = model.flows[0].layers[0].layers[2]
+    with torch.no_grad():  # s = -1 where the first channel of x_a is 0, +1 where it is 1
+        coupling.subnet[0].weight.zero_()
+        coupling.subnet[0].weight[0, 0, 1, 1] = 1
+        coupling.subnet[0].bias.zero_()
+        coupling.subnet[2].weight[: coupling.sizes[1], 0, 1, 1] = 2
+        coupling.subnet[2].bias[: coupling.sizes[1]] = -1
+    x = torch.zeros(1, 24, 1, 2)
+    x[:, model.flows[0].layers[0].layers[1].order[0], 0, 1] = 1
+    z, _ = model.flows[0](x)
+    nll = model.nll_maps([x, torch.zeros(1, 40, 1, 1), torch.zeros(1, 112, 1, 1)])[0]
+    energy = 0.5 * z.square().mean(1, keepdim=True)
+    certain, uncertain = (nll - energy)[0, 0, 0, [1, 0]]
+    assert certain < uncertain, "the density is higher where the flow stretches more"
+    s = 2 * math.tanh(1 / 2) / 2  # half of the channels, softly clamped
+    torch.testing.assert_close(uncertain - certain, torch.tensor(2 * s))
+
+
+def calibrated(backbone: Backbone, count: int = 32) -> tuple[FastFlow, list[torch.Tensor]]:
+    model = FastFlow(backbone, steps=1)
+    features = noise(backbone, count)
+    model.calibrate([[h[:count] for h in features]])
+    return model, features
+
+
+def test_levels_are_calibrated_to_one_scale(backbone):
+    model, features = calibrated(backbone)
+    logits = [m.logit() + 2 for m in model.level_maps(features)]
+    for level in logits:
+        assert float(level.mean()) == pytest.approx(0, abs=1e-4)
+        assert float(level.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    assert 1 / (1 + math.exp(2)) == pytest.approx(NORMAL_LEVEL)
+    scaled = [h * 5 for h in features]  # other units, other flow, the same maps
+    other = FastFlow(backbone, steps=1, whiten=False)
+    other.calibrate([scaled])
+    for mine, theirs in zip(model.level_maps(features), other.level_maps(scaled), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("fpr", [0.05, 0.1, 0.5])
+def test_thresholds_keep_to_the_false_positive_rate_that_was_asked_for(backbone, fpr):
+    model, features = calibrated(backbone)
+    model.calibrate([[h[:10] for h in features], [h[10:] for h in features]], fpr, fpr)
+    maps = model.anomaly_map(features)
+    pixel_fpr = float((maps >= model.pixel_threshold).float().mean())
+    image_fpr = float((model.score(maps) >= model.image_threshold).float().mean())
+    assert pixel_fpr <= fpr and pixel_fpr == pytest.approx(fpr, abs=1e-4)
+    assert image_fpr <= fpr and image_fpr > fpr - 2 / 32
+
+
+def test_new_normal_images_exceed_the_threshold_no_more_often_than_asked(backbone):
+    """Over many draws of 19 held-out images and one new one: 5 % of the new ones, not more."""
+    from fastflow_utils.model import _upper_quantile
+
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(4000, 20, generator=generator)
+    alarms = [bool(row[19] >= _upper_quantile(row[:19], 0.05)) for row in scores]
+    assert sum(alarms) / len(alarms) == pytest.approx(0.05, abs=0.01)
+
+
+def test_an_uncalibrated_model_calls_nothing_anomalous(backbone):
+    model = FastFlow(backbone, steps=1)
+    assert model.image_threshold == model.pixel_threshold == math.inf
+    with pytest.raises(FastFlowError, match="no images to calibrate on"):
+        model.calibrate([])
 
 
 def test_smoothing_keeps_the_mean_and_lowers_the_peak(backbone):
@@ -148,27 +222,26 @@ def test_a_folder_without_a_sound_model_is_named(model, tmp_path):
 # Training
 
 
-def correlated(count: int = 24) -> Features:
-    """Features with something to learn: in all channels the same noise, plus some of its own."""
+def dependent(count: int = 24) -> Features:
+    """Features with something to learn: all channels vary strongly where one does."""
     generator = torch.Generator().manual_seed(0)
     levels = []
-    for channels, size in ((24, 16), (40, 8), (112, 4)):
+    size = 16  # fewer positions would say too little about 112 channels
+    for channels in (24, 40, 112):
         shared = torch.randn(count, 1, size, size, generator=generator)
         own = torch.randn(count, channels, size, size, generator=generator)
-        levels.append(shared + 0.3 * own)
+        levels.append(own * (0.7 * shared).exp())
     return Features(levels)
 
 
 def test_training_raises_the_likelihood_and_touches_only_the_flows(backbone):
     model = FastFlow(backbone, steps=2)
-    features = correlated()
+    features = dependent()
     frozen = {k: v.clone() for k, v in backbone.state_dict().items()}
-    first = [h[:8] for h in features.levels]
-    model.train()
-    before = model.nll(first).mean().item()
-    history = fit(model, features, epochs=3, batch_size=8)
-    assert model.nll(first).mean().item() < before - 0.05
+    history = fit(model, features, epochs=3)
     assert history["nll"].is_monotonic_decreasing and list(history["epoch"]) == [1, 2, 3]
+    assert history["held_out_nll"].iloc[-1] < history["held_out_nll"].iloc[0] - 0.02
+    assert model.image_threshold.isfinite() and model.pixel_threshold.isfinite()
     assert not history.attrs["interrupted"] and not model.training
     assert all(torch.equal(v, frozen[k]) for k, v in backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in backbone.parameters())
@@ -178,30 +251,50 @@ def test_training_twice_gives_the_same_bits(backbone):
     runs = []
     for _ in range(2):
         model = FastFlow(backbone, steps=1)
-        fit(model, correlated(), epochs=1, batch_size=7, seed=5)
+        fit(model, dependent(), epochs=1, batch_size=7, seed=5)
         runs.append(torch.cat([p.flatten() for p in model.flows.parameters()]))
     assert torch.equal(*runs)
 
 
 def test_another_seed_is_another_order(backbone):
     losses = [
-        fit(FastFlow(backbone, steps=1), correlated(), epochs=1, batch_size=7, seed=seed)["nll"][0]
+        fit(FastFlow(backbone, steps=1), dependent(), epochs=1, batch_size=7, seed=seed)["nll"][0]
         for seed in (0, 1)
     ]
     assert losses[0] != losses[1]
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_reason(backbone):
-    features = correlated()
+    features = dependent()
     features.levels[1][3] = float("inf")
     with pytest.raises(FastFlowError, match="training diverged"):
         fit(FastFlow(backbone, steps=1), features, epochs=1)
 
 
+def test_held_out_images_have_no_part_in_training(backbone):
+    """Make the held-out images absurd: the flows are the same, only the thresholds differ."""
+    _, held_out = split(24, torch.Generator().manual_seed(5))
+    absurd = dependent()
+    for level in absurd.levels:
+        level[held_out] = 100 * torch.randn_like(level[held_out])
+    states = []
+    for features in (dependent(), absurd):
+        model = FastFlow(backbone, steps=1)
+        fit(model, features, epochs=1, batch_size=7, seed=5)
+        states.append((torch.cat([p.flatten() for p in model.flows.parameters()]), model))
+    assert torch.equal(states[0][0], states[1][0])
+    assert states[0][1].level_mean.max() < states[1][1].level_mean.min()
+
+
+def test_one_image_is_too_few(backbone):
+    with pytest.raises(FastFlowError, match="1 normal images: expected at least two"):
+        fit(FastFlow(backbone, steps=1), dependent(1))
+
+
 @pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}])
 def test_an_empty_budget_is_named(backbone, options):
     with pytest.raises(FastFlowError, match="at least 1"):
-        fit(FastFlow(backbone, steps=1), correlated(), **options)
+        fit(FastFlow(backbone, steps=1), dependent(), **options)
 
 
 def test_ctrl_c_leaves_a_usable_model(backbone, monkeypatch):
@@ -210,12 +303,12 @@ def test_ctrl_c_leaves_a_usable_model(backbone, monkeypatch):
 
     def press(features):
         calls.append(1)
-        if len(calls) == 5:
+        if len(calls) == 7:  # one to initialise, three batches, one held out: the second epoch
             raise KeyboardInterrupt
         return nll(features)
 
     monkeypatch.setattr(model, "nll", press)
-    history = fit(model, correlated(), epochs=9, batch_size=8)
+    history = fit(model, dependent(), epochs=9, batch_size=8)
     assert history.attrs["interrupted"] and len(history) == 1
     anomaly_map, score = model.predict(torch.rand(1, 3, 64, 64))
     assert not model.training and anomaly_map.isfinite().all() and score.isfinite().all()
