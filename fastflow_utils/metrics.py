@@ -312,13 +312,13 @@ def aupimo(maps: Tensor, masks: Tensor, fpr_range: tuple[float, float] = (1e-5, 
     normal = np.sort(pixels[~anomalous], axis=None)[::-1]
     steps = np.arange(int(np.ceil(upper * len(normal))) + 1)
     edges = np.clip(np.append(steps, steps[-1] + 1) / len(normal), lower, upper)
-    share = np.diff(np.log(edges)) / np.log(upper / lower)
+    widths = np.diff(np.log(edges))
     thresholds = normal[np.minimum(steps, len(normal) - 1)]
     tpr = []
     for scores, mask in zip(pixels[anomalous], truth[anomalous], strict=True):
         defect = np.sort(scores[mask])
         above = len(defect) - np.searchsorted(defect, thresholds, side="right")
-        tpr.append(share @ (above / len(defect)))
+        tpr.append(np.average(above / len(defect), weights=widths))
     return float(np.mean(tpr))
 
 

@@ -180,7 +180,7 @@ def roc(evaluation: Evaluation) -> Figure:
 
 
 def training_curve(history: pd.DataFrame) -> Figure:
-    """Show the negative log-likelihood of each level over the epochs."""
+    """Show the negative log-likelihood of each level, and of held-out images, over the epochs."""
     figure, axes = _axes("training")
     levels = [name for name in history.columns if name.startswith("nll_")]
     for name in levels:
@@ -188,6 +188,7 @@ def training_curve(history: pd.DataFrame) -> Figure:
             history["epoch"], history[name], "o-", label=f"level {name.removeprefix('nll_')}"
         )
     axes.plot(history["epoch"], history["nll"], "k--", label="mean")
+    axes.plot(history["epoch"], history["held_out_nll"], "k:", label="mean, held out")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="negative log-likelihood\n(nats per dimension)")
     axes.legend()

@@ -1,0 +1,348 @@
+"""What each choice of the default recipe is worth, without looking at the category it is used on.
+
+    python tests/benchmarks/ablation.py --data MVTEC_ROOT
+
+It resumes where it was stopped, and several of it share the work. About 100 minutes on one core.
+
+Two questions, one seed, default backbone, last epoch, on three real categories and two of the
+sample set:
+
+- Training: change one thing, train anew, evaluate with the default map and score.
+- Map and score: take the default training, and every combination of how levels combine, whether
+  the log-determinant's share is in the map, the smoothing and the image score.
+
+A setting for category X must be chosen on the others, so each table says what the others would
+have chosen for X (leave one category out) and what that gives on X. The figures are stored in
+``ablation.json`` and the tables written to ``README.md``, both beside this file.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import math
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from einops import reduce
+from filelock import FileLock, Timeout
+from kornia.filters import gaussian_blur2d
+from kornia.geometry.transform import rotate, translate
+from torch import Tensor
+
+from fastflow_utils.backbones import Backbone
+from fastflow_utils.datasets import MVTecAD, data_root
+from fastflow_utils.evaluation import evaluate
+from fastflow_utils.features import Features, extract
+from fastflow_utils.metrics import aupro, separation
+from fastflow_utils.model import FastFlow
+from fastflow_utils.recipes import Recipe
+from fastflow_utils.runs import versions
+from fastflow_utils.training import fit, split
+
+HERE = Path(__file__).parent
+STORE = HERE / "ablation.json"
+CATEGORIES = ("bottle", "metal_nut", "screw", "sample/carpet", "sample/screw")
+FIGURES = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
+
+# Each line changes the default recipe in one thing.
+TRAINING: dict[str, dict[str, Any]] = {
+    "default": {},
+    "ActNorm only, no whitening": {"whiten": False},
+    "LayerNorm without affine, no whitening": {"whiten": False, "layer_norm": True},
+    "batch of 16 (an eighth of the steps)": {"batch_size": 16},
+    "any rotation": {"degrees": 180.0, "pixels": 0.0},
+    "budget of 1800 images": {"budget": 1800},
+    "constant learning rate": {"constant": True},
+    "4 steps": {"steps": 4},
+    "1x1 kernels only": {"kernels": "1x1"},
+    "3x3 kernels only": {"kernels": "3x3"},
+    "learning rate 5e-3": {"learning_rate": 5e-3},
+    "learning rate 1e-3": {"learning_rate": 1e-3},
+    "small rotations and shifts": {"degrees": 5.0, "pixels": 4.0},
+    "strides 8 and 16 only": {"layers": (2, 3)},
+    "budget of 450 images": {"budget": 450},
+}
+
+COMBINE = {
+    "sum of log-likelihoods": "the mean of the levels' n",
+    "standardised": "the mean of u = (n - mean) / std",
+    "bounded": "the mean of sigmoid(u - 2)",
+    "sum of probabilities": "1 - the mean of exp(-n'), n' = n - min n",
+}
+DEFAULT_MAP = ("bounded", True, 4, 0.01)
+MAPS = list(itertools.product(COMBINE, (True, False), (0, 2, 4, 6), (0.0, 0.001, 0.01, 0.03, 1.0)))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Features of which each reading returns one of several moved copies of the image."""
+
+    copies: list[Features]
+    generator: torch.Generator
+
+    def __len__(self) -> int:
+        return len(self.copies[0])
+
+    def __getitem__(self, index: Tensor) -> list[Tensor]:
+        choice = int(torch.randint(len(self.copies), (1,), generator=self.generator))
+        return self.copies[choice][index]
+
+
+def moved(
+    features: Features, backbone: Backbone, dataset: MVTecAD, degrees: float, pixels: float
+) -> Moved:
+    """Return the images' features and those of three copies, turned and shifted at random."""
+    generator = torch.Generator().manual_seed(0)
+    copies = [features]
+    for _ in range(3):
+        levels: list[list[Tensor]] = []
+        for start in range(0, len(dataset), 16):
+            stop = min(start + 16, len(dataset))
+            images = torch.stack([dataset[i].image for i in range(start, stop)])
+            angle = degrees * (2 * torch.rand(len(images), generator=generator) - 1)
+            shift = pixels * (2 * torch.rand(len(images), 2, generator=generator) - 1)
+            images = rotate(images, angle, padding_mode="border")
+            images = translate(images, shift, padding_mode="border")
+            levels.append([h.half() for h in backbone(images)])
+        copies.append(Features([torch.cat(level) for level in zip(*levels, strict=True)]))
+    return Moved(copies, generator)
+
+
+def layer_norm(features: Features) -> Features:
+    return Features([F.layer_norm(h.float(), h.shape[1:]).half() for h in features.levels])
+
+
+@contextlib.contextmanager
+def constant_learning_rate() -> Iterator[None]:
+    def constant(optimizer: Any, **_: Any) -> Any:
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
+
+    with mock.patch("torch.optim.lr_scheduler.OneCycleLR", constant):
+        yield
+
+
+def load(data: Path, category: str) -> tuple[MVTecAD, MVTecAD]:
+    sample, _, name = category.rpartition("/")
+    root = data_root() if sample else data
+    return MVTecAD(root, name, "train"), MVTecAD(root, name, "test")
+
+
+def train(data: Path, category: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """Train one variant on one category; return its figures, and those of the default's maps."""
+    special = {k: v for k, v in changes.items() if not hasattr(Recipe, k)}
+    recipe = Recipe(layers=(1, 2, 3)).changed(
+        **{k: v for k, v in changes.items() if k not in special}
+    )
+    train_set, test_set = load(data, category)
+    backbone = recipe.build_backbone()
+    train_features: Any = extract(backbone, train_set)
+    test_features = extract(backbone, test_set)
+    if "layer_norm" in special:
+        train_features, test_features = layer_norm(train_features), layer_norm(test_features)
+    if "degrees" in special:
+        train_features = moved(
+            train_features, backbone, train_set, special["degrees"], special["pixels"]
+        )
+    model = recipe.build_model(backbone)
+    schedule = constant_learning_rate() if "constant" in special else contextlib.nullcontext()
+    start = time.perf_counter()
+    with schedule:
+        history = fit(model, train_features, **recipe.training(len(train_set)))
+    seconds = time.perf_counter() - start
+    evaluation = evaluate(model, test_features, test_set)
+    images = separation(evaluation.scores, evaluation.labels)
+    pixels = separation(evaluation.maps, evaluation.masks)
+    result: dict[str, Any] = {
+        "image_auroc": images.auroc,
+        "pixel_auroc": pixels.auroc,
+        "pixel_f1": pixels.f1,
+        "aupro": aupro(evaluation.maps, evaluation.masks),
+        "held_out_nll": history["held_out_nll"].iloc[-1],
+        "train_seconds": seconds,
+    }
+    if not changes:
+        held_out = train_features[split(len(train_set), torch.Generator().manual_seed(0))[1]]
+        result["maps"] = map_settings(
+            model, held_out, test_features, evaluation.masks, evaluation.labels
+        )
+    return result
+
+
+@torch.no_grad()
+def surprise(model: FastFlow, features: list[Tensor], log_det: bool) -> list[Tensor]:
+    """Return the levels' n(i), or without the log-determinant's share, (B, 1, H_l, W_l)."""
+    if log_det:
+        return model.nll_maps(features)
+    latents = [flow.local(h)[0] for flow, h in zip(model.flows, features, strict=True)]
+    return [reduce(0.5 * z**2, "b c h w -> b 1 h w", "mean") for z in latents]
+
+
+def map_settings(
+    model: FastFlow, held_out: list[Tensor], test: Features, masks: Tensor, labels: Tensor
+) -> dict[str, dict[str, float]]:
+    """Return the figures of every map and score, pixels at every second row and column."""
+    truth = masks[:, :, ::2, ::2]
+    result = {}
+    for log_det in (True, False):
+        normal = surprise(model, held_out, log_det)
+        batches = [surprise(model, batch, log_det) for batch in test.batches(16)]
+        levels = [torch.cat(level) for level in zip(*batches, strict=True)]
+        for combine in COMBINE:
+            combined = torch.stack(
+                [
+                    F.interpolate(bound(n, h, combine), size=(256, 256), mode="bilinear")
+                    for n, h in zip(levels, normal, strict=True)
+                ]
+            ).mean(0)
+            for sigma in (0, 2, 4, 6):
+                kernel = 2 * math.ceil(3 * sigma) + 1
+                maps = combined
+                if sigma:
+                    maps = gaussian_blur2d(maps, (kernel, kernel), (float(sigma),) * 2)
+                pixels = separation(maps[:, :, ::2, ::2], truth)
+                ranked = maps.flatten(1).sort(dim=1, descending=True).values
+                for top in (0.0, 0.001, 0.01, 0.03, 1.0):
+                    scores = ranked[:, : max(1, round(top * ranked.shape[1]))].mean(1)
+                    result[key((combine, log_det, sigma, top))] = {
+                        "image_auroc": separation(scores, labels).auroc,
+                        "pixel_auroc": pixels.auroc,
+                        "pixel_f1": pixels.f1,
+                    }
+    return result
+
+
+def bound(n: Tensor, normal: Tensor, combine: str) -> Tensor:
+    if combine == "sum of log-likelihoods":
+        return n
+    if combine == "sum of probabilities":
+        return 1 - (normal.min() - n).clamp_max(0).exp()
+    u = (n - normal.mean()) / normal.std()
+    return torch.sigmoid(u - 2) if combine == "bounded" else u
+
+
+def key(setting: tuple[str, bool, int, float]) -> str:
+    combine, log_det, sigma, top = setting
+    score = {0.0: "max", 1.0: "mean"}.get(top, f"top {top:.1%}")
+    return f"{combine}, {'with' if log_det else 'without'} log-det, sigma {sigma}, {score}"
+
+
+def quality(figures: dict[str, float]) -> float:
+    """What a choice is made by: the mean of the three figures that everybody's tables have."""
+    return statistics.mean(figures[name] for name in FIGURES[:3])
+
+
+def choose(results: dict[str, dict[str, dict[str, float]]], left_out: str) -> str:
+    """Return the setting that is best on the mean of all categories but one."""
+    others = [category for category in results if category != left_out]
+    settings = list(results[left_out])
+    return max(settings, key=lambda s: statistics.mean(quality(results[c][s]) for c in others))
+
+
+def cells(figures: dict[str, float], names: tuple[str, ...]) -> str:
+    return " / ".join(f"{figures[name]:.3f}" for name in names)
+
+
+def setting_table(
+    results: dict[str, dict[str, dict[str, float]]], settings: list[str], names: tuple[str, ...]
+) -> list[str]:
+    lines = [
+        f"| | {' | '.join(results)} | mean |",
+        f"|---|{'---:|' * (len(results) + 1)}",
+    ]
+    for setting in settings:
+        rows = [results[category][setting] for category in results]
+        mean = {name: statistics.mean(row[name] for row in rows) for name in names}
+        lines.append(f"| {' | '.join([setting, *(cells(row, names) for row in [*rows, mean])])} |")
+    return lines
+
+
+def leave_one_out_table(
+    results: dict[str, dict[str, dict[str, float]]], default: str, names: tuple[str, ...]
+) -> list[str]:
+    lines = [
+        "| category | the others choose | which gives here | default | best possible here |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for category, figures in results.items():
+        chosen = choose(results, category)
+        best = max(figures, key=lambda s: quality(figures[s]))
+        row = [chosen, *(cells(figures[s], names) for s in (chosen, default, best))]
+        lines.append(f"| {category} | {' | '.join(row)} |")
+    return lines
+
+
+def report(store: dict[str, Any]) -> str:
+    """Return the tables as Markdown."""
+    runs = store["runs"]
+    training = {c: {v: runs[f"{v} | {c}"] for v in TRAINING} for c in CATEGORIES}
+    maps = {c: runs[f"default | {c}"]["maps"] for c in CATEGORIES}
+    default = key(DEFAULT_MAP)
+    one_by_one = [default]
+    for i, values in enumerate(zip(*MAPS, strict=True)):
+        for value in dict.fromkeys(values):
+            setting = key((*DEFAULT_MAP[:i], value, *DEFAULT_MAP[i + 1 :]))  # type: ignore[arg-type]
+            if setting != default:
+                one_by_one.append(setting)
+    lines = [
+        "### Training: one thing changed at a time",
+        "",
+        f"Image AUROC / pixel AUROC / pixel F1 (oracle) / AUPRO, seed 0, {CATEGORIES[0]}, "
+        f"{CATEGORIES[1]} and {CATEGORIES[2]} real, the others sample set.",
+        "",
+        *setting_table(training, list(TRAINING), FIGURES),
+        "",
+        "Chosen without the category (by the mean of the first three figures):",
+        "",
+        *leave_one_out_table(training, "default", FIGURES),
+        "",
+        "### Map and score: one thing changed at a time",
+        "",
+        "Image AUROC / pixel AUROC / pixel F1 (oracle), the default training.",
+        "",
+        *setting_table(maps, one_by_one, FIGURES[:3]),
+        "",
+        f"Chosen without the category, from all {len(MAPS)} combinations:",
+        "",
+        *leave_one_out_table(maps, default, FIGURES[:3]),
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, help="holds bottle, metal_nut and screw")
+    parser.add_argument("--folder", type=Path, default=Path("build/ablation"))
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        f"{variant} | {category}": arguments.folder
+        / f"{re.sub(r'[^a-z0-9-]+', '_', f'{variant} {category}'.lower())}.json"
+        for variant in TRAINING
+        for category in CATEGORIES
+    }
+    if arguments.data:
+        for name, file in files.items():
+            with contextlib.suppress(Timeout), FileLock(f"{file}.lock", timeout=0):
+                if not file.exists():
+                    variant, _, category = name.partition(" | ")
+                    result = train(arguments.data, category, TRAINING[variant])
+                    file.write_text(json.dumps(result, indent=1))
+                    print(f"{name:60} {cells(result, FIGURES)}", flush=True)
+    if all(file.exists() for file in files.values()):
+        runs = {name: json.loads(file.read_text()) for name, file in files.items()}
+        STORE.write_text(json.dumps({"versions": versions(), "runs": runs}, indent=1) + "\n")
+    if STORE.exists():
+        print(report(json.loads(STORE.read_text())))
+
+
+if __name__ == "__main__":
+    main()
