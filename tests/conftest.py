@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "notebooks"))  # the notebooks' runner is not installed
+# The notebooks' runner and the benchmarks are not installed.
+sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "tests" / "benchmarks")]
+collect_ignore = ["benchmarks/peer.py"]  # it runs where the peer is installed
 
 
 @pytest.fixture(autouse=True)

@@ -36,6 +36,7 @@ from einops import reduce
 from filelock import FileLock, Timeout
 from kornia.filters import gaussian_blur2d
 from kornia.geometry.transform import rotate, translate
+from results import written
 from torch import Tensor
 
 from fastflow_utils.backbones import Backbone
@@ -48,8 +49,8 @@ from fastflow_utils.recipes import Recipe
 from fastflow_utils.runs import versions
 from fastflow_utils.training import fit, split
 
-HERE = Path(__file__).parent
-STORE = HERE / "ablation.json"
+HERE = Path(__file__).resolve().parent
+STORE, PAGE = HERE / "ablation.json", HERE / "README.md"
 CATEGORIES = ("bottle", "metal_nut", "screw", "sample/carpet", "sample/screw")
 FIGURES = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
 
@@ -283,7 +284,8 @@ def leave_one_out_table(
 def report(store: dict[str, Any]) -> str:
     """Return the tables as Markdown."""
     runs = store["runs"]
-    training = {c: {v: runs[f"{v} | {c}"] for v in TRAINING} for c in CATEGORIES}
+    done = [v for v in TRAINING if all(f"{v} | {c}" in runs for c in CATEGORIES)]
+    training = {c: {v: runs[f"{v} | {c}"] for v in done} for c in CATEGORIES}
     maps = {c: runs[f"default | {c}"]["maps"] for c in CATEGORIES}
     default = key(DEFAULT_MAP)
     one_by_one = [default]
@@ -298,7 +300,7 @@ def report(store: dict[str, Any]) -> str:
         f"Image AUROC / pixel AUROC / pixel F1 (oracle) / AUPRO, seed 0, {CATEGORIES[0]}, "
         f"{CATEGORIES[1]} and {CATEGORIES[2]} real, the others sample set.",
         "",
-        *setting_table(training, list(TRAINING), FIGURES),
+        *setting_table(training, done, FIGURES),
         "",
         "Chosen without the category (by the mean of the first three figures):",
         "",
@@ -337,11 +339,12 @@ def main() -> None:
                     result = train(arguments.data, category, TRAINING[variant])
                     file.write_text(json.dumps(result, indent=1))
                     print(f"{name:60} {cells(result, FIGURES)}", flush=True)
-    if all(file.exists() for file in files.values()):
-        runs = {name: json.loads(file.read_text()) for name, file in files.items()}
+    runs = {name: json.loads(f.read_text()) for name, f in files.items() if f.exists()}
+    if all(f"default | {category}" in runs for category in CATEGORIES):
         STORE.write_text(json.dumps({"versions": versions(), "runs": runs}, indent=1) + "\n")
-    if STORE.exists():
-        print(report(json.loads(STORE.read_text())))
+    block = report(json.loads(STORE.read_text()))
+    PAGE.write_text(written(PAGE.read_text(), block, "ablation"))
+    print(block)
 
 
 if __name__ == "__main__":

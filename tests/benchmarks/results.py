@@ -28,7 +28,6 @@ from fastflow_utils.runs import run
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "results.json"
 README = HERE.parent.parent / "README.md"
-BEGIN, END = "<!-- results: written by `make results` -->\n", "<!-- end of results -->"
 
 CATEGORIES = ("bottle", "metal_nut", "screw")
 BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0 (default)", "resnet18": "ResNet18"}
@@ -66,7 +65,7 @@ U-Flow's table 1; AUPRO: measured by U-Flow's authors. The paper's image AUROC b
 not be found."""
 
 
-def measure(data: Path, weights: Path, folder: Path) -> None:
+def measure(data: Path, weights: Path | None, folder: Path) -> None:
     """Do every run whose ``metrics.json`` is missing."""
     for backbone in BACKBONES:
         for category in CATEGORIES:
@@ -78,6 +77,8 @@ def measure(data: Path, weights: Path, folder: Path) -> None:
                         continue
                     given = weights if backbone == "resnet18" else None
                     recipe = recipe_for(backbone)
+                    if backbone == "resnet18" and not weights:
+                        recipe = recipe_for("resnet18.tv_in1k")  # torchvision's, from the hub
                     metrics = run(recipe, data, category, output, seed=seed, weights=given).metrics
                     line = " ".join(f"{metrics[name]:.4f}" for name in FIGURES)
                     print(f"{backbone:20} {category:10} seed {seed}  {line}", flush=True)
@@ -162,19 +163,29 @@ def tables(store: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def written(text: str, block: str) -> str:
-    """Return ``text`` with ``block`` between the markers."""
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise FastFlowError(f"{README.name} lacks the lines '{BEGIN.strip()}' and '{END}'")
-    return before + BEGIN + block + END + after
+def written(text: str, block: str, name: str) -> str:
+    """Return a page's text with ``block`` between its markers.
+
+    Example:
+        >>> page = "# Page\\n<!-- begin x -->\\nold\\n<!-- end x -->\\n"
+        >>> print(written(page, "new", "x"), end="")
+        # Page
+        <!-- begin x -->
+        new
+        <!-- end x -->
+    """
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found and found_end):
+        raise FastFlowError(f"the page lacks the lines '{begin.strip()}' and '{end}'")
+    return before + begin + block.strip() + "\n" + end + after
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="holds bottle, metal_nut and screw")
-    parser.add_argument("--weights", type=Path, help="ImageNet weights of timm's ResNet18")
+    parser.add_argument("--weights", type=Path, help="of ResNet18; default: the hub's")
     parser.add_argument("--folder", type=Path, default=Path("build/results"))
     arguments = parser.parse_args()
     try:
@@ -183,7 +194,7 @@ def main() -> None:
             store = collect(arguments.data, arguments.folder)
             STORE.write_text(json.dumps(store, indent=1) + "\n")
         block = tables(json.loads(STORE.read_text()))
-        README.write_text(written(README.read_text(), block))
+        README.write_text(written(README.read_text(), block, "results"))
         print(block)
     except FastFlowError as error:
         sys.exit(f"error: {error}")

@@ -1,0 +1,67 @@
+"""The published tables say what was measured, with the recipes that are in the package."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+
+import ablation
+import pytest
+import results
+
+from fastflow_utils.recipes import recipe_for
+
+ROOT = Path(__file__).resolve().parent.parent
+STORE = json.loads(results.STORE.read_text())
+
+# The least that the recipes must reach, mean of three seeds, last epoch.
+BARS = {
+    "resnet18 bottle": (0.999, 0.982, 0.70, 0.94),
+    "resnet18 metal_nut": (0.992, 0.975, 0.75, 0.90),
+    "resnet18 screw": (0.90, 0.98, 0.25, 0.90),
+    "efficientnet_lite0 bottle": (0.998, 0.980, 0.68, 0),
+    "efficientnet_lite0 metal_nut": (0.985, 0.970, 0.72, 0),
+    "efficientnet_lite0 screw": (0.80, 0.97, 0.15, 0),
+}
+
+
+def between(text: str, name: str) -> str:
+    found = re.search(rf"<!-- begin {name} -->\n(.*)<!-- end {name} -->", text, re.DOTALL)
+    assert found, f"no block '{name}'"
+    return found[1].strip()
+
+
+def test_the_readme_shows_the_stored_results():
+    assert between((ROOT / "README.md").read_text(), "results") == results.tables(STORE).strip()
+
+
+def test_the_ablation_page_shows_the_stored_figures():
+    stored = json.loads(ablation.STORE.read_text())
+    assert between(ablation.PAGE.read_text(), "ablation") == ablation.report(stored).strip()
+
+
+@pytest.mark.parametrize("name", BARS)
+def test_the_stored_results_are_of_todays_recipe_and_reach_the_bars(name):
+    runs = STORE["runs"][name]
+    assert sorted(run["seed"] for run in runs) == list(results.SEEDS)
+    today = json.loads(json.dumps(asdict(recipe_for(name.split()[0]))))
+    for run in runs:
+        assert run["recipe"] == today, "measure again: make results DATA=... WEIGHTS=..."
+        assert run["protocol"] == "last epoch"
+    figures = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
+    for figure, bar in zip(figures, BARS[name], strict=True):
+        assert mean(run[figure] for run in runs) >= bar, figure
+
+
+def test_a_choice_for_a_category_does_not_look_at_it():
+    best_here = {"image_auroc": 1.0, "pixel_auroc": 1.0, "pixel_f1": 1.0}
+    worst_here = dict.fromkeys(best_here, 0.0)
+    middling = dict.fromkeys(best_here, 0.5)
+    figures = {
+        "left out": {"a": best_here, "b": worst_here},
+        "one": {"a": worst_here, "b": middling},
+        "other": {"a": middling, "b": best_here},
+    }
+    assert ablation.choose(figures, "left out") == "b"
+    assert ablation.choose(figures, "other") == "a"
