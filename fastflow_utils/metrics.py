@@ -333,13 +333,15 @@ def _regions(masks: Tensor) -> np.ndarray:
 def _descending(maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels' order from the highest score down, and where each run of ties ends."""
     scores = maps.flatten().numpy()
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(scores, kind="stable")[::-1]  # not of -scores, which unsigned ones wrap
     ordered = scores[order]
     return order, np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(scores) - 1)
 
 
 def _area(x: np.ndarray, y: np.ndarray, end: float) -> float:
     """Integrate y over x, linear in between, from 0 to ``end``."""
-    inside = x < end
-    x_end, y_end = np.append(x[inside], end), np.append(y[inside], np.interp(end, x, y))
-    return float(np.trapezoid(y_end, x_end))
+    stop = int(np.searchsorted(x, end))  # the first point at or beyond: y may jump at ``end``
+    low, high = stop - 1, min(stop, len(x) - 1)
+    share = (end - x[low]) / max(x[high] - x[low], 1e-300)
+    y_end = y[low] + share * (y[high] - y[low])
+    return float(np.trapezoid(np.append(y[:stop], y_end), np.append(x[:stop], end)))

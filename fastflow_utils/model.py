@@ -19,8 +19,8 @@ from fastflow_utils.flows import Flow, Kernels
 
 __all__ = ["NORMAL_LEVEL", "FastFlow", "image_score"]
 
-NORMAL_LEVEL = 1 / (1 + math.exp(2))
-"""The anomaly map where every level's likelihood is that of held-out normal images: 0.12."""
+NORMAL_LEVEL = 1 / (1 + math.exp(1))
+"""The anomaly map where every level's likelihood is that of held-out normal images: 0.27."""
 
 
 def image_score(anomaly_map: Tensor, top: float = 0.01) -> Tensor:
@@ -178,11 +178,11 @@ class FastFlow(nn.Module):
     def level_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
         r"""Return the map of each level: how surprising a position is, on a scale of its own.
 
-        .. math:: \sigma\left( \frac{n_l(i) - \mu_l}{s_l} - 2 \right)
+        .. math:: \sigma\left( \frac{n_l(i) - \mu_l}{s_l} - 1 \right)
 
         :math:`\mu_l` and :math:`s_l` are the mean and standard deviation of :math:`n_l` over the
         positions of held-out normal images, so levels of any size and depth compare. The logistic
-        function bounds what a single level can say: two standard deviations above normal are 0.5,
+        function bounds what a single level can say: one standard deviation above normal is 0.5,
         and nothing is more than 1.
 
         Args:
@@ -192,7 +192,7 @@ class FastFlow(nn.Module):
             One (B, 1, H_l, W_l) for each level, in [0, 1]; higher is more anomalous.
         """
         return [
-            torch.sigmoid((nll - mean) / std - 2)
+            torch.sigmoid((nll - mean) / std - 1)
             for nll, mean, std in zip(
                 self.nll_maps(features), self.level_mean, self.level_std, strict=True
             )

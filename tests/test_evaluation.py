@@ -68,7 +68,13 @@ def test_evaluating_changes_nothing(evaluation, tmp_path):
 
 
 HISTORY = pd.DataFrame(
-    {"epoch": [1, 2], "nll": [2.0, 1.0], "nll_0": [3.0, 1.5], "nll_1": [1, 0.5]}
+    {
+        "epoch": [1, 2],
+        "nll": [2.0, 1.0],
+        "nll_0": [3.0, 1.5],
+        "nll_1": [1, 0.5],
+        "held_out_nll": [2.5, 1.5],
+    }
 )
 
 
@@ -93,16 +99,21 @@ def test_gallery_shows_each_folder_once_unless_told(evaluation):
     assert len(plots.gallery(evaluation, [0]).axes) == 4
 
 
-def test_training_curve_has_a_line_for_each_level_and_the_mean():
+def test_training_curve_has_a_line_for_each_level_and_the_means():
     (axes,) = plots.training_curve(HISTORY).axes
     lines = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
-    assert lines == {"level 0": [3.0, 1.5], "level 1": [1.0, 0.5], "mean": [2.0, 1.0]}
+    assert lines == {
+        "level 0": [3.0, 1.5],
+        "level 1": [1.0, 0.5],
+        "mean": [2.0, 1.0],
+        "mean, held out": [2.5, 1.5],
+    }
 
 
 def test_heat_has_one_scale_for_all():
     assert plots.heat(torch.tensor([0.0, NORMAL_LEVEL])).tolist() == [0, 0]
-    assert plots.heat(torch.tensor([1.0])).tolist() == [1]
-    rising = plots.heat(torch.linspace(NORMAL_LEVEL, 1, 20))
+    assert plots.heat(torch.tensor([plots.TOP_LEVEL, 12.0])).tolist() == [1, 1]
+    rising = plots.heat(torch.linspace(NORMAL_LEVEL, plots.TOP_LEVEL, 20))
     assert (rising.diff() > 0).all()
 
 

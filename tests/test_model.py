@@ -117,11 +117,11 @@ def calibrated(backbone: Backbone, count: int = 32) -> tuple[FastFlow, list[torc
 
 def test_levels_are_calibrated_to_one_scale(backbone):
     model, features = calibrated(backbone)
-    logits = [m.logit() + 2 for m in model.level_maps(features)]
+    logits = [m.logit() + 1 for m in model.level_maps(features)]
     for level in logits:
         assert float(level.mean()) == pytest.approx(0, abs=1e-4)
         assert float(level.std(correction=0)) == pytest.approx(1, abs=1e-4)
-    assert 1 / (1 + math.exp(2)) == pytest.approx(NORMAL_LEVEL)
+    assert 1 / (1 + math.exp(1)) == pytest.approx(NORMAL_LEVEL)
     scaled = [h * 5 for h in features]  # other units, other flow, the same maps
     other = FastFlow(backbone, steps=1, whiten=False)
     other.calibrate([scaled])
