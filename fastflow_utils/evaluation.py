@@ -64,7 +64,7 @@ class Evaluation:
             "pixel_ap": pixels.average_precision,
             "pixel_f1": pixels.f1,
             "aupro": aupro(self.maps, self.masks),
-            "aupimo": aupimo(self.maps, self.masks),
+            "aupimo": aupimo(self.maps, self.masks, labels=self.labels),
         }
 
     def label_free(self) -> dict[str, float]:

@@ -95,7 +95,8 @@ class Separation(NamedTuple):
 def separation(scores: Tensor, labels: Tensor) -> Separation:
     """Return AUROC, average precision, the best F1 and its threshold, from one sort.
 
-    Args and errors as for :func:`auroc`, which this is for when only one figure is wanted.
+    Args and errors as for :func:`auroc`, which this is for when only one figure is wanted. Memory:
+    about 90 bytes for each score.
 
     Example:
         >>> separation(torch.tensor([1.0, 9.0]), torch.tensor([0, 1]))
@@ -246,7 +247,7 @@ def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
         max_fpr: m, in (0, 1].
 
     Returns:
-        In [0, 1]: 1 is perfect, m / 2 is chance. Memory: about 50 bytes for each pixel.
+        In [0, 1]: 1 is perfect, m / 2 is chance. Memory: about 70 bytes for each pixel.
 
     Raises:
         FastFlowError: As for :func:`auroc`.
@@ -266,7 +267,13 @@ def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
     return _area(np.append(0, fpr), np.append(0, pro), max_fpr) / max_fpr
 
 
-def aupimo(maps: Tensor, masks: Tensor, fpr_range: tuple[float, float] = (1e-5, 1e-4)) -> float:
+def aupimo(
+    maps: Tensor,
+    masks: Tensor,
+    fpr_range: tuple[float, float] = (1e-5, 1e-4),
+    *,
+    labels: Tensor | None = None,
+) -> float:
     r"""Return the area under the per-image overlap curve, averaged over the anomalous images.
 
     .. math:: \frac{1}{\log(U / L)} \int_{\log L}^{\log U} \mathrm{TPR}_i \; d\log \mathrm{FPR}
@@ -287,6 +294,9 @@ def aupimo(maps: Tensor, masks: Tensor, fpr_range: tuple[float, float] = (1e-5, 
         maps: (N, 1, H, W); higher is more anomalous.
         masks: The same shape; 1 or True is anomalous.
         fpr_range: L and U, 0 < L < U <= 1.
+        labels: (N,), 0 for the normal images, from which FPR is taken. Default: those whose mask
+            is empty. Resizing can empty the mask of an anomalous image: given labels, it is
+            neither normal nor judged.
 
     Returns:
         In [0, 1]: 1 is perfect. Memory: about 20 bytes for each pixel.
@@ -303,13 +313,14 @@ def aupimo(maps: Tensor, masks: Tensor, fpr_range: tuple[float, float] = (1e-5, 
     lower, upper = fpr_range
     pixels, truth = maps.flatten(1).double().numpy(), masks.flatten(1).bool().numpy()
     anomalous = truth.any(1)
-    if anomalous.all():
+    good = ~anomalous if labels is None else labels.numpy() == 0
+    if not good.any():
         raise FastFlowError(
             "no image is normal throughout: AUPIMO takes its thresholds from those"
         )
     # FPR is a staircase: with k normal pixels at or above the threshold it is k / n. On the step
     # between k / n and (k + 1) / n, the threshold lies just above the (k + 1)-th highest score.
-    normal = np.sort(pixels[~anomalous], axis=None)[::-1]
+    normal = np.sort(pixels[good], axis=None)[::-1]
     steps = np.arange(int(np.ceil(upper * len(normal))) + 1)
     edges = np.clip(np.append(steps, steps[-1] + 1) / len(normal), lower, upper)
     widths = np.diff(np.log(edges))
@@ -341,7 +352,6 @@ def _descending(maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
 def _area(x: np.ndarray, y: np.ndarray, end: float) -> float:
     """Integrate y over x, linear in between, from 0 to ``end``."""
     stop = int(np.searchsorted(x, end))  # the first point at or beyond: y may jump at ``end``
-    low, high = stop - 1, min(stop, len(x) - 1)
-    share = (end - x[low]) / max(x[high] - x[low], 1e-300)
-    y_end = y[low] + share * (y[high] - y[low])
+    share = (end - x[stop - 1]) / (x[stop] - x[stop - 1])
+    y_end = y[stop - 1] + share * (y[stop] - y[stop - 1])
     return float(np.trapezoid(np.append(y[:stop], y_end), np.append(x[:stop], end)))

@@ -233,9 +233,10 @@ class FastFlow(nn.Module):
         """Set the levels' scales and both thresholds from normal images that were held out.
 
         A threshold is the quantile of normal scores that a share of ``fpr`` exceeds; that of n
-        images is their ceil((1 - fpr)(n + 1))-th smallest score, so that a new normal image
-        exceeds it with a probability of at most fpr (images exchangeable, n large enough: split
-        conformal prediction, Vovk et al.). With fewer than 1/fpr - 1 images it is their highest.
+        images is their ceil((1 - fpr)(n + 1))-th smallest score, as in split conformal prediction
+        (Vovk et al.). A new normal image exceeds it with a probability of about fpr: slightly
+        more, since the levels' scales are of the same n images. With fewer than 1/fpr - 1 images
+        it is their highest.
 
         Args:
             batches: Features of normal images that had no part in training.

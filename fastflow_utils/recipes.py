@@ -24,9 +24,10 @@ class Recipe:
     :class:`~fastflow_utils.backbones.Backbone`, :class:`~fastflow_utils.model.FastFlow`,
     :func:`~fastflow_utils.training.fit`.
 
-    The training budget is fixed before any image is seen. ``budget`` counts images, each as often
-    as it is passed over: every category costs the same time and gets about the same number of
-    gradient steps, whether it has 60 images or 391. ``epochs``, where given, overrides it.
+    The training budget is fixed before any image is seen. ``budget`` counts images, the tenth that
+    is held out among them, once for each epoch: every category costs the same time and gets about
+    the same number of gradient steps, whether it has 60 images or 391. ``epochs``, where given,
+    overrides it.
 
     Raises:
         FastFlowError: If a value has the wrong type or range.

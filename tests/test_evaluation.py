@@ -1,17 +1,25 @@
 """Evaluation and figures say what the maps say, and the sample set is always named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    precision_recall_curve,
+    roc_auc_score,
+)
 
 from fastflow_utils import plots
 from fastflow_utils.backbones import Backbone
 from fastflow_utils.datasets import MVTecAD
 from fastflow_utils.evaluation import Evaluation, evaluate
 from fastflow_utils.features import extract
+from fastflow_utils.metrics import aupimo, aupro
 from fastflow_utils.model import NORMAL_LEVEL, FastFlow
 from fastflow_utils.sample_data import make
 
@@ -34,12 +42,53 @@ def test_everything_is_in_the_order_of_the_data_set(evaluation):
         assert evaluation.labels[i] == sample.label == int(sample.mask.any())
 
 
-def test_metrics_are_those_of_scikit_learn(evaluation):
-    metrics = evaluation.metrics()
-    labels, scores = evaluation.labels, evaluation.scores
-    assert metrics["image_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
-    pixels = roc_auc_score(evaluation.masks.flatten(), evaluation.maps.flatten())
-    assert metrics["pixel_auroc"] == pytest.approx(pixels, abs=1e-6)
+@pytest.fixture
+def doubtful(evaluation) -> Evaluation:
+    """A detector that is right more often than not: no two of its figures are the same."""
+    torch.manual_seed(0)
+    return replace(
+        evaluation,
+        maps=torch.rand(evaluation.maps.shape) + 0.3 * evaluation.masks,
+        scores=torch.rand(evaluation.scores.shape) + 0.3 * evaluation.labels,
+        image_threshold=0.6,
+        pixel_threshold=0.8,
+    )
+
+
+def best_f1(truth, scores) -> float:
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    return (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
+
+
+def test_every_figure_is_what_its_name_says(doubtful):
+    evaluation, found = doubtful, doubtful.metrics()
+    levels = {
+        "image": (evaluation.labels, evaluation.scores),
+        "pixel": (evaluation.masks.flatten(), evaluation.maps.flatten()),
+    }
+    expected = {
+        "aupro": aupro(evaluation.maps, evaluation.masks),
+        "aupimo": aupimo(evaluation.maps, evaluation.masks),
+    }
+    for level, (truth, scores) in levels.items():
+        expected[f"{level}_auroc"] = roc_auc_score(truth, scores)
+        expected[f"{level}_ap"] = average_precision_score(truth, scores)
+        expected[f"{level}_f1"] = best_f1(truth, scores)
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert len(set(found.values())) == len(found), "figures that cannot be mixed up"
+
+
+def test_label_free_figures_are_of_the_models_thresholds(doubtful):
+    found = doubtful.label_free()
+    for level, truth, scores in [
+        ("image", doubtful.labels == 1, doubtful.scores),
+        ("pixel", doubtful.masks.flatten(), doubtful.maps.flatten()),
+    ]:
+        called = scores >= found[f"{level}_threshold"]
+        assert found[f"{level}_f1"] == pytest.approx(f1_score(truth, called))
+        rate = (called & ~truth).sum() / (~truth).sum()
+        assert found[f"{level}_fpr"] == pytest.approx(float(rate)) and 0 < rate < 1
+    assert (found["image_threshold"], found["pixel_threshold"]) == (0.6, 0.8)
 
 
 def test_per_defect_compares_each_defect_with_the_good_ones(evaluation):

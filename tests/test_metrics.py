@@ -240,6 +240,16 @@ def test_aupimo_forgives_nothing_on_normal_images():
     assert auroc(maps, masks) > 0.99
 
 
+def test_aupimo_takes_the_normal_images_from_the_labels_if_given():
+    """A defect so small that resizing emptied its mask is no normal image for all that."""
+    masks = torch.zeros(3, 1, 10, 10, dtype=torch.bool)
+    masks[2, 0, :2, :2] = True
+    maps = masks.float()
+    maps[1, 0, 5, 5] = 2  # found, but its mask is empty
+    assert aupimo(maps, masks, labels=torch.tensor([0, 1, 1])) == 1
+    assert aupimo(maps, masks) == 0
+
+
 def test_aupimo_needs_a_normal_image():
     masks = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
     masks[:, :, 0] = True

@@ -12,7 +12,8 @@ from fastflow_utils.errors import FastFlowError
 from fastflow_utils.flows import AffineCoupling
 from fastflow_utils.recipes import Recipe, recipe_for, recipes
 
-PAPER = {  # flow parameters in millions as published, and the feature maps at the recipe's size
+# The flow's parameters in millions, with FrEIA's blocks; the feature maps at the recipe's size.
+PAPER = {
     "resnet18": (4.657, [(64, 64, 64), (128, 32, 32), (256, 16, 16)]),
     "wide_resnet50_2": (41.338, [(256, 64, 64), (512, 32, 32), (1024, 16, 16)]),
     "deit_base_distilled_384": (7.074, [(768, 24, 24)]),
@@ -99,6 +100,34 @@ def test_every_flow_parameter_learns_at_a_reduced_input(name):
     couplings = [module for module in model.modules() if isinstance(module, AffineCoupling)]
     assert len(couplings) == recipe.steps * len(features)
     assert all(coupling.subnet[-1].weight.grad.abs().max() > 0 for coupling in couplings)
+
+
+def test_every_field_arrives_where_it_is_used():
+    recipe = Recipe(
+        image_size=64,
+        steps=3,
+        kernels="1x1",
+        hidden_ratio=0.5,
+        clamp=1.5,
+        whiten=False,
+        smoothing=2.5,
+        top=0.2,
+        budget=30,
+        batch_size=3,
+        learning_rate=0.01,
+        weight_decay=0.1,
+        image_fpr=0.3,
+        pixel_fpr=0.02,
+    )
+    changed = {name for name, value in vars(recipe).items() if value != getattr(Recipe(), name)}
+    assert changed == set(vars(recipe)) - {"backbone", "layers", "epochs"}
+    model = recipe.build_model(recipe.build_backbone(pretrained=False))
+    used = {**model.options, **recipe.training(10), "epochs": None}
+    assert {name: used[name] for name in used} == {name: getattr(recipe, name) for name in used}
+    assert (model.smoothing, model.top) == (2.5, 0.2)
+    assert set(used) == set(vars(recipe)) - {"backbone", "layers", "image_size", "budget"}
+    coupling = model.flows[0].layers[0].layers[2]  # no whitening before it
+    assert coupling.clamp == 1.5 and coupling.subnet[0].weight.shape == (6, 12, 1, 1)
 
 
 def test_a_recipe_is_found_by_its_name_and_by_its_backbone():

@@ -14,6 +14,7 @@ import contextlib
 import json
 import statistics
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,23 @@ def measure(data: Path, weights: Path | None, folder: Path) -> None:
                     print(f"{backbone:20} {category:10} seed {seed}  {line}", flush=True)
 
 
+def stop_unless_complete(files: Iterable[Path]) -> None:
+    """Leave the tables to whichever process ends last."""
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        sys.exit(f"{len(missing)} runs are another process's, or failed: {missing[0]}, ...")
+
+
 def collect(data: Path, folder: Path) -> dict[str, Any]:
     """Return the figures of all runs, of the peer, and what the images were."""
+    files = {
+        (backbone, category): [
+            folder / backbone / category / f"seed{seed}" / "metrics.json" for seed in SEEDS
+        ]
+        for backbone in BACKBONES
+        for category in CATEGORIES
+    }
+    stop_unless_complete(file for seeds in files.values() for file in seeds)
     store: dict[str, Any] = {"images": {}, "runs": {}, "peer": {}}
     for category in CATEGORIES:
         train, test = (MVTecAD(data, category, split) for split in ("train", "test"))
@@ -97,8 +113,7 @@ def collect(data: Path, folder: Path) -> dict[str, Any]:
             store["peer"][category] = json.loads(peer.read_text().splitlines()[-1])
         for backbone in BACKBONES:
             store["runs"][f"{backbone} {category}"] = [
-                json.loads((folder / backbone / category / f"seed{seed}/metrics.json").read_text())
-                for seed in SEEDS
+                json.loads(file.read_text()) for file in files[backbone, category]
             ]
     return store
 
