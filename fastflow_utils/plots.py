@@ -22,7 +22,6 @@ from torch import Tensor
 from fastflow_utils.datasets import MVTecAD
 from fastflow_utils.evaluation import Evaluation
 from fastflow_utils.metrics import roc_curve
-from fastflow_utils.model import NORMAL_LEVEL
 
 __all__ = [
     "colour",
@@ -60,9 +59,10 @@ def show(image: Tensor) -> Pixels:
 
 
 def heat(anomaly_map: Tensor) -> Tensor:
-    """Scale a map to what the colours show: 0 at the level of normal images, 1 at the top.
+    """Scale a map to what the colours show: 0 up to the middle of its range, 1 at the top.
 
-    The scale is the same for every image, model and category, so colours can be compared.
+    The middle, 0.5, is a standard deviation above normal images on every level. The scale is the
+    same for every image, model and category, so colours can be compared.
 
     Args:
         anomaly_map: Any shape, in [0, 1].
@@ -71,10 +71,10 @@ def heat(anomaly_map: Tensor) -> Tensor:
         The same shape, in [0, 1].
 
     Example:
-        >>> heat(torch.tensor([0.0, 1.0]))
-        tensor([0., 1.])
+        >>> heat(torch.tensor([0.0, 0.5, 0.75, 1.0]))
+        tensor([0.0000, 0.0000, 0.5000, 1.0000])
     """
-    return ((anomaly_map - NORMAL_LEVEL) / (1 - NORMAL_LEVEL)).clamp(0, 1)
+    return (2 * anomaly_map - 1).clamp(0, 1)
 
 
 def colour(anomaly_map: Tensor) -> Pixels:

@@ -157,8 +157,8 @@ def predict(
     """Score images of any size; write ``scores.csv`` and one heat map for each image.
 
     A heat map is a PNG of its image's size, in colours that mean the same for every image: black
-    is the level of normal images, yellow is as anomalous as can be. The model's pixel threshold
-    is outlined in green, its image threshold makes the decision.
+    is a standard deviation above normal or less, yellow is as anomalous as can be. The model's
+    pixel threshold is outlined in green, its image threshold makes the decision.
 
     Args:
         model: Trained.

@@ -160,9 +160,9 @@ def test_training_curve_has_a_line_for_each_level_and_the_means():
 
 
 def test_heat_has_one_scale_for_all():
-    assert plots.heat(torch.tensor([0.0, NORMAL_LEVEL])).tolist() == [0, 0]
+    assert plots.heat(torch.tensor([0.0, NORMAL_LEVEL, 0.5])).tolist() == [0, 0, 0]
     assert plots.heat(torch.tensor([1.0])).tolist() == [1]
-    rising = plots.heat(torch.linspace(NORMAL_LEVEL, 1, 20))
+    rising = plots.heat(torch.linspace(0.5, 1, 20))
     assert (rising.diff() > 0).all()
 
 
