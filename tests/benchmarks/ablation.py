@@ -2,7 +2,7 @@
 
     python tests/benchmarks/ablation.py --data MVTEC_ROOT
 
-It resumes where it was stopped, and several of it share the work. About 100 minutes on one core.
+It resumes where it was stopped, and several of it share the work. About two hours on one core.
 
 Two questions, one seed, default backbone, last epoch, on three real categories and two of the
 sample set:
