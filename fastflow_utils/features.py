@@ -6,11 +6,14 @@ an epoch of training costs only the flow.
 
 import hashlib
 import json
+import mmap
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,6 +36,8 @@ class Features(Dataset[list[Tensor]]):
 
     Args:
         levels: One tensor (N, C_l, H_l, W_l) for each level, all with the same N.
+        files: The memory maps that they lie in, if any. What was read of them is let go after
+            each reading: it stays in the system's cache, and is no memory of this process.
 
     Example:
         >>> features = Features([torch.rand(5, 3, 8, 8), torch.rand(5, 6, 4, 4)])
@@ -42,15 +47,22 @@ class Features(Dataset[list[Tensor]]):
         [(2, 3, 8, 8), (2, 6, 4, 4)]
     """
 
-    def __init__(self, levels: Sequence[Tensor]) -> None:
+    def __init__(self, levels: Sequence[Tensor], files: Sequence[mmap.mmap] = ()) -> None:
         self.levels = list(levels)
+        self.files = files
 
     def __len__(self) -> int:
         return len(self.levels[0])
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> list[Tensor]:
         """Return the chosen images' maps ``[(B, C_l, H_l, W_l), ...]`` in float32."""
-        return [level[index].float() for level in self.levels]
+        chosen = [level[index].float() for level in self.levels]
+        _let_go(self.files)
+        return chosen
+
+    def to(self, device: torch.device) -> "Features":
+        """Return the features on another device; on the same one, these."""
+        return Features([level.to(device) for level in self.levels])
 
     def batches(self, batch_size: int) -> Iterator[list[Tensor]]:
         """Yield the features in order, ``batch_size`` images at a time."""
@@ -68,7 +80,7 @@ def extract(
     dataset: MVTecAD,
     *,
     cache: Path | str | None = None,
-    batch_size: int = 16,
+    batch_size: int = 8,
 ) -> Features:
     """Return the features of every image of ``dataset``, from the cache where they are in it.
 
@@ -81,8 +93,8 @@ def extract(
     Args:
         backbone: The frozen network; its ``image_size`` is the size the images are read at.
         dataset: The images of one split.
-        cache: The folder to keep features in. Default: ``data/cache/features``. It can be
-            deleted at any time.
+        cache: The folder to keep features in. Default: ``$FASTFLOW_CACHE``, else
+            ``data/cache/features``. It can be deleted at any time.
         batch_size: Images in one pass through the backbone.
 
     Returns:
@@ -97,7 +109,7 @@ def extract(
             f"the data set reads images of {dataset.image_size} px, the backbone expects "
             f"{backbone.image_size} px: give both the same image_size"
         )
-    folder = Path(cache) if cache is not None else data_home() / "cache" / "features"
+    folder = Path(cache or os.environ.get("FASTFLOW_CACHE") or data_home() / "cache" / "features")
     folder.mkdir(parents=True, exist_ok=True)
     entry = folder / _key(backbone, dataset)
     with FileLock(f"{entry}.lock"):
@@ -107,7 +119,7 @@ def extract(
 
 
 def _key(backbone: Backbone, dataset: MVTecAD) -> str:
-    digest = hashlib.sha256(backbone.fingerprint().encode())
+    digest = hashlib.sha256(f"channels last {backbone.fingerprint()}".encode())
     for path in dataset.paths:
         digest.update(_sha256(path).encode())
     return digest.hexdigest()[:32]
@@ -129,8 +141,16 @@ def _is_sound(entry: Path) -> bool:
 
 def _open(entry: Path) -> Features:
     # Mode "c" (copy on write): torch wants writable memory, the file stays as it is.
-    files = sorted(entry.glob("level_*.npy"))
-    return Features([torch.from_numpy(np.load(file, mmap_mode="c")) for file in files])
+    arrays = [np.load(file, mmap_mode="c") for file in sorted(entry.glob("level_*.npy"))]
+    levels = [rearrange(torch.from_numpy(array), "n h w c -> n c h w") for array in arrays]
+    return Features(levels, [cast(Any, array)._mmap for array in arrays])
+
+
+def _let_go(files: Sequence[mmap.mmap]) -> None:
+    """Leave what was read or written to the system's cache, which is not this process's memory."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        for file in files:
+            file.madvise(mmap.MADV_DONTNEED)
 
 
 def _compute(backbone: Backbone, dataset: MVTecAD, entry: Path, batch_size: int) -> None:
@@ -141,12 +161,12 @@ def _compute(backbone: Backbone, dataset: MVTecAD, entry: Path, batch_size: int)
         folder = Path(scratch) / "entry"
         folder.mkdir()
         files: list[np.ndarray[tuple[int, ...], np.dtype[np.float16]]] = []
-        with ThreadPoolExecutor() as pool, track(dataset.paths, "features") as bar:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, track(dataset.paths, "features") as bar:
             for start in range(0, len(dataset), batch_size):
                 paths = dataset.paths[start : start + batch_size]
                 images = pool.map(lambda path: load_image(path, backbone.image_size), paths)
                 for level, h in enumerate(backbone(torch.stack(list(images)).to(device))):
-                    h = h.half().cpu()
+                    h = rearrange(h.half().cpu(), "n c h w -> n h w c")
                     if not h.isfinite().all():
                         raise FastFlowError(
                             f"'{backbone.name}' gives features that are not finite in float16 at "
@@ -162,6 +182,7 @@ def _compute(backbone: Backbone, dataset: MVTecAD, entry: Path, batch_size: int)
                             )
                         )
                     files[level][start : start + len(paths)] = h.numpy()
+                _let_go([cast(Any, file)._mmap for file in files])
                 bar.update(len(paths))
         for file in files:
             file.flush()  # type: ignore[attr-defined]  # np.memmap, which numpy types as ndarray

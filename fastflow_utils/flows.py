@@ -259,7 +259,7 @@ class AffineCoupling(FlowLayer):
 
     def scale_and_shift(self, x_a: Tensor) -> tuple[Tensor, Tensor]:
         """Return the clamped log-scale s and the shift t for x_b, each with the shape of x_b."""
-        s, t = self.subnet(x_a).chunk(2, dim=1)
+        s, t = (part.to(x_a.dtype) for part in self.subnet(x_a).chunk(2, dim=1))  # from autocast's
         return self.clamp * torch.tanh(s / self.clamp), t
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fastflow_utils.backbones import Backbone
 from fastflow_utils.errors import FastFlowError
+from fastflow_utils.fast import Fused, convolution_dtype
 from fastflow_utils.flows import Flow, Kernels
 
 __all__ = ["NORMAL_LEVEL", "FastFlow", "image_score"]
@@ -122,12 +123,18 @@ class FastFlow(nn.Module):
             self.flows = nn.ModuleList(
                 Flow(channels, steps, kernels, hidden_ratio, clamp, whiten)
                 for channels in backbone.channels
-            )
+            ).to(memory_format=torch.channels_last)
+        self._fused: dict[int, tuple[object, Fused]] = {}
         levels = len(backbone.channels)
         self.register_buffer("level_mean", torch.zeros(levels))
         self.register_buffer("level_std", torch.ones(levels))
         self.register_buffer("image_threshold", torch.tensor(math.inf))
         self.register_buffer("pixel_threshold", torch.tensor(math.inf))
+
+    def train(self, mode: bool = True) -> "FastFlow":
+        """Set training mode, or eval mode; forget what was folded before."""
+        self._fused.clear()  # torch's fused optimizers do not count up a tensor's version
+        return super().train(mode)
 
     def forward(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return ``(z, log_det)`` for each level's features (B, C_l, H_l, W_l)."""
@@ -143,18 +150,37 @@ class FastFlow(nn.Module):
         map, which then forgets how precisely the flow knows this position: an error of the same z
         is worse where normal images hardly vary.
 
+        In eval mode and without gradients, the flows take the fast path
+        (:class:`~fastflow_utils.fast.Fused`).
+
         Args:
             features: One (B, C_l, H_l, W_l) for each level.
 
         Returns:
             One (B, 1, H_l, W_l) for each level; higher is more anomalous.
         """
-        maps = []
-        for flow, h in zip(self.flows, features, strict=True):
-            z, shares = cast(Flow, flow).local(h)
-            energy = reduce(0.5 * z**2, "b c h w -> b 1 h w", "sum")
-            maps.append((energy - shares) / z.shape[1] + 0.5 * math.log(2 * math.pi))
-        return maps
+        if len(features) != len(self.flows):
+            raise ValueError(f"{len(features)} feature maps, expected {len(self.flows)}")
+        return [self.nll_map(level, h) for level, h in enumerate(features)]
+
+    def nll_map(self, level: int, h: Tensor) -> Tensor:
+        """Return one level's map (B, 1, H_l, W_l) of :meth:`nll_maps`."""
+        flow = cast(Flow, self.flows[level])
+        if self.training or torch.is_grad_enabled():
+            z, shares = flow.local(h)
+        else:
+            z, shares = self._fast(level, convolution_dtype(h.device)).local(h)
+        energy = reduce(0.5 * z**2, "b c h w -> b 1 h w", "sum")
+        return (energy - shares) / z.shape[1] + 0.5 * math.log(2 * math.pi)
+
+    def _fast(self, level: int, dtype: torch.dtype) -> Fused:
+        """Fold a level's flow, once for as long as none of its tensors changes."""
+        flow = cast(Flow, self.flows[level])
+        tensors = (*flow.parameters(), *flow.buffers())
+        state = dtype, [(t.data_ptr(), t.is_inference() or t._version) for t in tensors]
+        if level not in self._fused or self._fused[level][0] != state:
+            self._fused[level] = state, Fused(flow, dtype)
+        return self._fused[level][1]
 
     def nll(self, features: Sequence[Tensor]) -> Tensor:
         r"""Return the negative log-likelihood of each level, in nats per dimension.
@@ -277,7 +303,7 @@ class FastFlow(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {
-            "format": 2,
+            "format": 3,
             "backbone": {
                 "name": self.backbone.name,
                 "layers": self.backbone.layers,

@@ -1,5 +1,6 @@
 """A backbone is frozen, says what it gives, and never runs on weights that it was not given."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -119,17 +120,64 @@ def test_damaged_bundled_weights_are_refused(tmp_path, monkeypatch):
         Backbone("efficientnet_lite0")
 
 
+def assert_same_features(backbone: Backbone, reference: torch.nn.Module, size: int = 64) -> None:
+    """The backbone has its BatchNorms folded away, the reference computes them."""
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.modules())
+    image = torch.rand(5, 3, size, size)
+    with torch.no_grad():
+        expected = reference.eval()((image - backbone.mean) / backbone.std)
+    for h, reference_h in zip(backbone(image), expected, strict=True):
+        torch.testing.assert_close(h, reference_h, rtol=1e-4, atol=1e-4 * reference_h.std())
+
+
+def with_used_norms(network: torch.nn.Module) -> torch.nn.Module:
+    """Statistics and scales as if it were trained: those of a new BatchNorm do nothing."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.2)
+    return network
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "resnetv2_50x1_bit", "densenet121", "efficientnet_b0", "mobilenetv3_small_050"],
+)
+def test_folding_batch_norms_changes_nothing(name, monkeypatch):
+    """Networks with BatchNorms after and before convolutions, with activations inside, or none."""
+    made: list[torch.nn.Module] = []
+
+    def create(*arguments, **options):
+        network = with_used_norms(timm.create_model(arguments[0], pretrained=False, **options))
+        made.append(copy.deepcopy(network))
+        return network
+
+    monkeypatch.setattr(backbones, "_create", create)
+    backbone = Backbone(name, pretrained=False, image_size=64)
+    image = torch.rand(5, 3, 64, 64)
+    with torch.no_grad():
+        expected = made[0].eval()((image - backbone.mean) / backbone.std)
+    for h, reference in zip(backbone(image), expected, strict=True):
+        torch.testing.assert_close(h, reference, rtol=1e-3, atol=1e-4 * float(reference.std()))
+    count = [
+        sum(isinstance(m, torch.nn.BatchNorm2d) for m in n.modules()) for n in (made[0], backbone)
+    ]
+    assert count[1] < count[0] or count[0] == 0
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_local_weights_are_used_exactly(tmp_path, suffix):
-    full = timm.create_model("resnet18", pretrained=False)
+def test_local_weights_are_used(tmp_path, suffix):
+    full = with_used_norms(timm.create_model("resnet18", pretrained=False))
     file = tmp_path / f"weights{suffix}"
     if suffix == ".pth":
         torch.save({"state_dict": full.state_dict()}, file)
     else:
         safetensors.torch.save_file(full.state_dict(), file)
-    backbone = Backbone("resnet18", weights=file, image_size=64)
-    for key, value in backbone.network.state_dict().items():
-        assert torch.equal(value, full.state_dict()[key]), key
+    reference = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3))
+    reference.load_state_dict(full.state_dict(), strict=False)
+    assert_same_features(Backbone("resnet18", weights=file, image_size=64), reference)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +190,10 @@ def test_local_weights_are_used_exactly(tmp_path, suffix):
 def test_renamed_tensors_match(name, ours, theirs):
     """Where timm cuts a network into levels, it renames its parts, or wraps the whole."""
     full = timm.create_model(name, pretrained=False).state_dict()
-    backbone = Backbone(name, pretrained=False, image_size=64)
-    assert not torch.equal(backbone.network.state_dict()[ours], full[theirs])
-    backbones._load(backbone.network, full, "a file", name)
-    assert torch.equal(backbone.network.state_dict()[ours], full[theirs])
+    network = backbones._create(name, False, features_only=True)
+    assert not torch.equal(network.state_dict()[ours], full[theirs])
+    backbones._load(network, full, "a file", name)
+    assert torch.equal(network.state_dict()[ours], full[theirs])
 
 
 def ramped(name: str) -> dict[str, torch.Tensor]:
@@ -196,7 +244,9 @@ def test_real_trunk_loads(shared):
     trunk = shared / "weights" / "resnet18_trunk.pth"
     backbone = Backbone("resnet18", weights=trunk, image_size=64)
     state = torch.load(trunk, weights_only=True)
-    assert all(torch.equal(v, state[k]) for k, v in backbone.network.state_dict().items())
+    reference = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3))
+    reference.load_state_dict(state)
+    assert_same_features(backbone, reference)
 
 
 def test_fingerprint_tells_weights_layers_and_size_apart():
