@@ -50,7 +50,7 @@ class Recipe:
     budget: int = 900
     epochs: int | None = None
     batch_size: int = 2
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-5
     image_fpr: float = 0.1
     pixel_fpr: float = 0.001
