@@ -21,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # A .venv that was copied or moved here, or whose Python is gone, is not ready.
 $(shell grep -qsxF "$(CURDIR)" .venv/ready-* && $(PY) -c "" 2>/dev/null || rm -f .venv/ready-*)
 
-.PHONY: help tutorial test lab notebooks results lint lock clean
+.PHONY: help tutorial test lab notebooks results bench lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,15 @@ notebooks: $(READY)  ## execute the notebooks in place, ready to commit
 
 results: $(READY)  ## measure on real images, DATA=folder WEIGHTS=file; write the README's tables
 	@$(PY) tests/benchmarks/results.py $(if $(DATA),--data $(DATA)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+bench: $(READY) $(if $(DATA),build/peer/ready)  ## speed beside the peer, DATA=folder WEIGHTS=file
+	@$(PY) tests/benchmarks/speed.py $(if $(DATA),--data $(DATA)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+build/peer/ready:  # the peer needs other versions: a virtual environment of its own
+	@$(PYTHON) -m venv build/peer
+	@build/peer/bin/python -m pip install --quiet --disable-pip-version-check \
+	    "anomalib[core]==2.7.*" FrEIA scikit-learn
+	@touch $@
 
 lint: $(READY)  ## style, formatting and types of code and notebooks
 	@$(PY) -m ruff check --output-format concise

@@ -120,6 +120,7 @@ def run(
         raise KeyboardInterrupt
 
     evaluation = evaluate(model, test_features, test)
+    _give_back()
     values = evaluation.metrics()
     per_defect = evaluation.per_defect()
     per_defect.to_csv(output / "per_defect.csv")

@@ -4,11 +4,12 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import ablation
 import pytest
 import results
+import speed
 
 from fastflow_utils.recipes import recipe_for
 
@@ -34,6 +35,27 @@ def between(text: str, name: str) -> str:
 
 def test_the_readme_shows_the_stored_results():
     assert between((ROOT / "README.md").read_text(), "results") == results.tables(STORE).strip()
+
+
+def test_the_readme_shows_the_stored_speed():
+    stored = json.loads(speed.STORE.read_text())
+    assert between((ROOT / "README.md").read_text(), "speed") == speed.table(stored).strip()
+
+
+def test_the_stored_speed_reaches_the_bars():
+    """Stored figures: no clock runs here."""
+    stored = json.loads(speed.STORE.read_text())
+    for measured in stored["quality"].values():
+        for backbone, share in {"efficientnet_lite0": 1 / 10, "resnet18": 1 / 4}.items():
+            ours = median(measured["ours"][backbone]["seconds"])
+            assert ours <= share * measured["peer"]["seconds"]
+    ours, peer = (
+        speed.median(stored["inference"][side], "batch of 16")
+        for side in ("efficientnet_lite0", "peer")
+    )
+    assert ours <= peer / 3
+    assert speed.median(stored["runs"]["bottle, default"], "total") <= 40
+    assert stored["growth"]["images"]["exponent of total"] <= 1.05
 
 
 def test_the_peer_was_measured_on_every_category():

@@ -54,6 +54,14 @@ def test_second_call_reads_what_the_first_wrote(backbone, tiny, tmp_path, passes
     assert all(torch.equal(a, b) for a, b in zip(first.levels, second.levels, strict=True))
 
 
+def test_the_cache_may_lie_elsewhere(backbone, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTFLOW_CACHE", str(tmp_path / "elsewhere"))
+    features = extract(backbone, MVTecAD(tiny, "disc", "train", 64))
+    assert len(list((tmp_path / "elsewhere").glob("*/level_0.npy"))) == 1
+    first, again = features[:], features[:]  # what was read is let go, and read again
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
 def test_any_change_of_what_matters_makes_a_new_entry(backbone, tiny, tmp_path, passes):
     root = tmp_path / "data"
     shutil.copytree(tiny, root)

@@ -309,6 +309,21 @@ def test_an_empty_budget_is_named(backbone, options):
         fit(FastFlow(backbone, steps=1), dependent(), **options)
 
 
+def test_it_can_be_watched_while_it_learns(backbone):
+    model, seen = FastFlow(backbone, steps=1), []
+
+    def look(epoch: int) -> None:
+        assert not model.training
+        with torch.no_grad():
+            seen.append((epoch, model.nll(dependent()[:]).mean().item()))
+
+    history = fit(model, dependent(), epochs=3, after_epoch=look)
+    assert [epoch for epoch, _ in seen] == [1, 2, 3]
+    assert seen[2][1] < seen[0][1], "it learns on after each look"
+    unwatched = fit(FastFlow(backbone, steps=1), dependent(), epochs=3)
+    assert history["nll"].equals(unwatched["nll"]), "and learns the same"
+
+
 def test_ctrl_c_leaves_a_usable_model(backbone, monkeypatch):
     model = FastFlow(backbone, steps=1)
     clip, calls = torch.nn.utils.clip_grad_norm_, []
