@@ -221,7 +221,7 @@ def fpr_at(scores: Tensor, labels: Tensor, threshold: float) -> float:
     """
     _check(scores, labels)
     normal, called = labels.numpy() == 0, scores.numpy() >= threshold
-    return np.count_nonzero(normal & called) / np.count_nonzero(normal)
+    return float(np.count_nonzero(normal & called) / np.count_nonzero(normal))
 
 
 def f1_at(scores: Tensor, labels: Tensor, threshold: float) -> float:
@@ -236,7 +236,7 @@ def f1_at(scores: Tensor, labels: Tensor, threshold: float) -> float:
     _check(scores, labels)
     truth, called = labels.numpy() == 1, scores.numpy() >= threshold
     both = np.count_nonzero(truth & called)
-    return 2 * both / (np.count_nonzero(truth) + np.count_nonzero(called))
+    return float(2 * both / (np.count_nonzero(truth) + np.count_nonzero(called)))
 
 
 def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:

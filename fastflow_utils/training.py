@@ -102,8 +102,12 @@ def fit(
     optimizer = torch.optim.AdamW(
         parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
     )
+    total = epochs * batches + 1
+    warm_up = min(
+        1, max(0.1, 2 / total)
+    )  # at least two batches: torch divides by their number - 1
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=epochs * batches + 1, pct_start=0.1
+        optimizer, max_lr=learning_rate, total_steps=total, pct_start=warm_up
     )
     history: list[dict[str, float]] = []
     interrupted = False

@@ -309,6 +309,16 @@ def test_an_empty_budget_is_named(backbone, options):
         fit(FastFlow(backbone, steps=1), dependent(), **options)
 
 
+@pytest.mark.parametrize("batches", range(1, 23))
+def test_any_number_of_batches_has_a_schedule(backbone, batches):
+    """torch's one-cycle schedule divides by zero where the warm-up is of a single batch."""
+    features = Features([torch.randn(2, c, 2, 2) for c in backbone.channels])
+    history = fit(FastFlow(backbone, steps=1), features, epochs=batches)
+    rates = history["learning_rate"]
+    assert (rates > 0).all() or batches < 3
+    assert rates.max() <= 3e-3 and len(history) == batches
+
+
 def test_it_can_be_watched_while_it_learns(backbone):
     model, seen = FastFlow(backbone, steps=1), []
 
