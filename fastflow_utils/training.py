@@ -103,9 +103,8 @@ def fit(
         parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
     )
     total = epochs * batches + 1
-    warm_up = min(
-        1, max(0.1, 2 / total)
-    )  # at least two batches: torch divides by their number - 1
+    # At least two batches of warm-up: torch divides by their number minus one.
+    warm_up = min(1.0, max(0.1, 2 / total))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=learning_rate, total_steps=total, pct_start=warm_up
     )
