@@ -60,7 +60,7 @@ def convolution_dtype(device: torch.device) -> torch.dtype:
         raise FastFlowError(f"FASTFLOW_PRECISION='{wanted}': expected auto, {' or '.join(known)}")
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
-    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.10
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch has it
     native = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
     return torch.bfloat16 if native else torch.float32
 
