@@ -53,6 +53,7 @@ def mask(category: Path, path: Path) -> np.ndarray:
 
 
 def milliseconds(function: Callable[[], object], repeats: int = 5) -> float:
+    """As in speed.py, which cannot be imported here: the peer has an environment of its own."""
     function()
     durations = []
     for _ in range(repeats):
