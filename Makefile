@@ -21,10 +21,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # A .venv that was copied or moved here, or whose Python is gone, is not ready.
 $(shell grep -qsxF "$(CURDIR)" .venv/ready-* && $(PY) -c "" 2>/dev/null || rm -f .venv/ready-*)
 
-.PHONY: help tutorial test lab notebooks results bench lint lock clean
+.PHONY: help tutorial test lab notebooks results bench sample-set lint lock clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 tutorial: $(READY)  ## execute the notebooks; results, and pages to read in build/html
 	@$(PY) notebooks/run.py html
@@ -43,6 +43,9 @@ results: $(READY)  ## measure on real images, DATA=folder WEIGHTS=file; write th
 
 bench: $(READY) $(if $(DATA),build/peer/ready)  ## speed beside the peer, DATA=folder WEIGHTS=file
 	@$(PY) tests/benchmarks/speed.py $(if $(DATA),--data $(DATA)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+sample-set: $(READY)  ## how hard the sample set is, three seeds; its contact sheet
+	@$(PY) tests/benchmarks/sample_set.py
 
 build/peer/ready:  # the peer needs other versions: a virtual environment of its own
 	@$(PYTHON) -m venv build/peer

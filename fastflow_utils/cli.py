@@ -179,14 +179,32 @@ def sample(
     train: Annotated[int, typer.Option(help="Normal images to train on.")] = 60,
     good: Annotated[int, typer.Option(help="Normal test images.")] = 20,
     per_defect: Annotated[int, typer.Option(help="Test images of each defect.")] = 8,
+    like_mvtec: Annotated[
+        bool, typer.Option("--like-mvtec", help="MVTec AD's own numbers of images instead.")
+    ] = False,
+    severity: Annotated[
+        float | None,
+        typer.Option(help="Of every defect: 0 invisible to 1 gross. Default: it varies."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes every pixel.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads. Default: one per processor.")
+    ] = None,
 ) -> None:
     """Make the procedural sample set."""
     from fastflow_utils import datasets, sample_data
 
-    names = [name.strip() for name in categories.split(",")] if categories else None
     sample_data.make(
-        root, names, size=size, train=train, good=good, per_defect=per_defect, seed=seed
+        root,
+        [name.strip() for name in categories.split(",")] if categories else None,
+        size=size,
+        train=train,
+        good=good,
+        per_defect=per_defect,
+        like_mvtec=like_mvtec,
+        severity=severity,
+        seed=seed,
+        workers=workers,
     )
     typer.echo(f"sample set in {root}: {', '.join(datasets.categories(root))}")
 

@@ -9,6 +9,7 @@ from statistics import mean, median
 import ablation
 import pytest
 import results
+import sample_set
 import speed
 
 from fastflow_utils.recipes import recipe_for
@@ -78,6 +79,34 @@ def test_the_stored_results_are_of_todays_recipe_and_reach_the_bars(name):
     figures = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
     for figure, bar in zip(figures, BARS[name], strict=True):
         assert mean(run[figure] for run in runs) >= bar, figure
+
+
+def test_the_sample_set_page_shows_the_stored_figures():
+    stored = json.loads(sample_set.STORE.read_text())
+    assert between(sample_set.PAGE.read_text(), "sample-set") == sample_set.tables(stored).strip()
+
+
+def test_the_stored_figures_are_of_todays_sample_set():
+    stored = json.loads(sample_set.STORE.read_text())
+    assert stored["version"] == sample_set.VERSION, "measure again: make sample-set"
+    looks = sample_set.looks()
+    assert stored["looks"].keys() == looks.keys()
+    for name, values in looks.items():
+        assert values == pytest.approx(stored["looks"][name], abs=0.3), name
+
+
+def test_the_sample_set_is_neither_hopeless_nor_trivial():
+    """Stored figures, three seeds; each seed another set and another training."""
+    stored = json.loads(sample_set.STORE.read_text())
+    assert max(sample_set.mean_by_seed(stored, "pixel_gaussian")) <= 0.80
+    assert min(sample_set.mean_by_seed(stored, "image_auroc")) >= 0.93
+    assert max(sample_set.mean_by_seed(stored, "image_auroc")) <= 0.99
+    for place in range(len(sample_set.SEEDS)):
+        areas = [runs[place]["image_auroc"] for runs in stored["runs"].values()]
+        assert min(areas) >= 0.75
+        assert sum(area < 0.97 for area in areas) >= 3
+    assert stored["cost"]["seconds"] <= 40
+    assert stored["cost"]["megabytes"] <= 60
 
 
 def test_a_choice_for_a_category_does_not_look_at_it():

@@ -2,17 +2,23 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations, product
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation
+from scipy.signal import convolve2d
 
+from fastflow_utils.datasets import OFFICIAL_COUNTS, MVTecAD, load_image
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.sample_data import CATEGORIES, defects, folders, make, render
+from fastflow_utils.sample_data import CATEGORIES, defects, folders, gallery, make, render
+from fastflow_utils.sample_data.categories import CATALOGUE
 
 KINDS = [(category, defect) for category in CATEGORIES for defect in defects(category)]
+FEW_SHOT = (
+    "cable", "capsule", "carpet", "hazelnut", "leather", "tile", "toothbrush", "wood", "zipper"
+)  # fmt: skip
 SMALL = {"size": 64, "train": 2, "good": 1, "per_defect": 1}
 
 
@@ -51,38 +57,50 @@ def test_a_seed_fixes_every_pixel(category):
         assert distance(image, other) > 1
 
 
+def test_all_fifteen_categories_are_there():
+    assert set(CATEGORIES) == set(OFFICIAL_COUNTS)
+    assert all(len(defects(category)) >= 3 for category in CATEGORIES)
+
+
 @pytest.mark.parametrize(("category", "defect"), KINDS)
-@pytest.mark.parametrize("seed", range(4))
-def test_the_mask_is_exactly_where_the_image_changed(category, defect, seed):
-    clean, _ = render(category, size=128, seed=seed)
-    damaged, mask = render(category, defect, size=128, seed=seed)
-    change = np.abs(damaged.astype(int) - clean).max(axis=-1)
-    assert 0.001 < mask.mean() < 0.15
-    assert change[mask].mean() > 5, "the defect must be seen"
-    assert change[~binary_dilation(mask, iterations=3)].max() <= 1, "and nothing else changes"
+def test_the_mask_is_exactly_where_the_image_changed(category, defect):
+    for seed in range(3):
+        clean, _ = render(category, size=128, seed=seed)
+        damaged, mask = render(category, defect, size=128, seed=seed, severity=0.6)
+        change = np.abs(damaged.astype(int) - clean).max(axis=-1)
+        assert 0.0002 < mask.mean() < 0.3
+        assert change[mask].mean() > 5, "the defect must be seen"
+        # Blur carries a change over three pixels; two levels are one step of the camera.
+        assert change[~binary_dilation(mask, iterations=4)].max() <= 2, "nothing else changes"
+
+
+@pytest.mark.parametrize(("category", "defect"), KINDS)
+def test_severity_goes_from_invisible_to_gross(category, defect):
+    change = np.zeros(4)
+    for seed in range(5):
+        clean, _ = render(category, size=64, seed=seed)
+        unseen, mask = render(category, defect, size=64, seed=seed, severity=0)
+        np.testing.assert_array_equal(unseen, clean)
+        assert mask.any(), "where it would be is known all the same"
+        for place, severity in enumerate((0.2, 0.5, 0.8, 1.0)):
+            damaged, _ = render(category, defect, size=64, seed=seed, severity=severity)
+            change[place] += distance(damaged, clean)
+    assert (np.diff(change) > 0).all()
+    assert change[-1] > 4 * change[0]
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_the_scene_is_the_same_at_any_size(category):
-    defect = defects(category)[0]
-    image, mask = render(category, defect, size=128, seed=3)
-    fine, fine_mask = render(category, defect, size=256, seed=3)
-    other, _ = render(category, defect, size=128, seed=4)
+    image, _ = render(category, size=128, seed=3)
+    fine, _ = render(category, size=256, seed=3)
+    other, _ = render(category, size=128, seed=4)
     halved = fine.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3))
-    assert distance(image, halved) < 0.3 * distance(image, other)
-    halved_mask = fine_mask.reshape(128, 2, 128, 2).any(axis=(1, 3))
-    assert (mask & halved_mask).sum() > 0.8 * (mask | halved_mask).sum()
-
-
-@pytest.mark.parametrize("category", CATEGORIES)
-def test_defects_range_from_subtle_to_clear(category):
+    assert distance(image, halved) < 0.35 * distance(image, other)
     for defect in defects(category):
-        sums = []
-        for seed in range(8):
-            clean, _ = render(category, size=64, seed=seed)
-            damaged, _ = render(category, defect, size=64, seed=seed)
-            sums.append(distance(damaged, clean))
-        assert max(sums) > 2 * min(sums)
+        _, mask = render(category, defect, size=128, seed=3, severity=0.5)
+        _, fine_mask = render(category, defect, size=256, seed=3, severity=0.5)
+        halved_mask = fine_mask.reshape(128, 2, 128, 2).any(axis=(1, 3))
+        assert (mask & halved_mask).sum() > 0.6 * (mask | halved_mask).sum()
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -91,23 +109,70 @@ def test_size_need_not_be_a_power_of_two(category):
 
 
 def test_a_pixelwise_gaussian_does_not_solve_it():
-    """The mean over categories of the image AUROC of mean and variance per pixel."""
-    aurocs = []
+    """Mean and variance per pixel: the mean over the categories of the image AUROC."""
+    areas = []
     for category in CATEGORIES:
-        train = np.stack([render(category, size=64, seed=i)[0] for i in range(30)]).astype(float)
-        mean, std = train.mean(axis=0), train.std(axis=0) + 2
+        train = np.stack([render(category, size=64, seed=seed)[0] for seed in range(30)])
+        mean, std = train.mean(axis=0), train.std(axis=0) + 1
+        tests = [render(category, size=64, seed=seed)[0] for seed in range(100, 109)]
+        for defect in defects(category):
+            tests += [render(category, defect, size=64, seed=seed)[0] for seed in range(200, 203)]
+        maps = np.square((np.stack(tests) - mean) / std).mean(axis=-1).reshape(len(tests), -1)
+        scores = np.sort(maps)[:, -len(maps[0]) // 100 :].mean(axis=1)
+        areas.append((scores[9:, None] > scores[:9]).mean())
+    assert np.mean(areas) < 0.8
 
-        def score(image, mean=mean, std=std):
-            deviation = np.abs((image - mean) / std).mean(axis=-1).ravel()
-            return np.sort(deviation)[-len(deviation) // 100 :].mean()
 
-        good = [score(render(category, size=64, seed=100 + i)[0]) for i in range(10)]
-        bad = [
-            score(render(category, defect, size=64, seed=200 + i)[0])
-            for defect, i in product(defects(category), range(4))
-        ]
-        aurocs.append(np.mean([b > g for b, g in product(bad, good)]))
-    assert np.mean(aurocs) < 0.85
+# Beside real images ------------------------------------------------------------------------------
+
+
+def spectral_slope(grey):
+    """Slope of log power against log frequency, from four cycles an image to the highest."""
+    side = len(grey)
+    window = np.hanning(side)
+    spectrum = np.fft.fft2((grey - grey.mean()) * window * window[:, None])
+    cycles = np.fft.fftfreq(side, 1 / side)
+    radius = np.hypot(cycles, cycles[:, None])
+    edges = np.geomspace(4, side // 2, 13)
+    power = [
+        (np.abs(spectrum[(radius >= low) & (radius < high)]) ** 2).mean()
+        for low, high in pairwise(edges)
+    ]
+    return np.polyfit(np.log(edges[1:] * edges[:-1]) / 2, np.log(power), 1)[0]
+
+
+def noise_level(grey):
+    """Standard deviation of the finest detail: the usual median of a second difference."""
+    second = convolve2d(grey, [[1, -2, 1], [-2, 4, -2], [1, -2, 1]], "valid")  # noise times 6
+    return np.median(np.abs(second)) / 0.6745 / 6
+
+
+def statistics_of(images):
+    """Mean slope and mean noise of some RGB images."""
+    greys = [image @ np.array([0.299, 0.587, 0.114]) for image in images]
+    return [
+        np.mean([measure(grey) for grey in greys]) for measure in (spectral_slope, noise_level)
+    ]
+
+
+@pytest.fixture(scope="module")
+def real(shared):
+    """The range of slope and noise over the real categories, for each kind."""
+    found = {"texture": [], "object": []}
+    for category in ("bottle", "metal_nut", "screw", *FEW_SHOT):
+        place = "mvtec_few_shot" if category in FEW_SHOT else "mvtec"
+        files = sorted((shared / "data" / place / category / "train" / "good").iterdir())[:10]
+        images = [load_image(file, 256).permute(1, 2, 0).numpy() * 255 for file in files]
+        found[CATALOGUE[category].kind].append(statistics_of(images))
+    return {kind: (np.min(rows, axis=0), np.max(rows, axis=0)) for kind, rows in found.items()}
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_spectrum_and_noise_are_those_of_real_images_of_its_kind(category, real):
+    low, high = real[CATALOGUE[category].kind]
+    ours = statistics_of([render(category, seed=seed)[0] for seed in range(10)])
+    assert (low <= ours).all(), f"{ours} is below {low}"
+    assert (ours <= high).all(), f"{ours} is above {high}"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +184,7 @@ def test_a_pixelwise_gaussian_does_not_solve_it():
         (lambda: render("screw", "good"), ["good", *defects("screw")]),
         (lambda: render("screw", size=63), ["63", "64"]),
         (lambda: render("screw", seed=-1), ["-1"]),
+        (lambda: render("screw", "thread_side", severity=1.5), ["1.5", "[0, 1]"]),
     ],
 )
 def test_rendering_says_what_is_wrong(call, parts):
@@ -152,10 +218,11 @@ def test_layout(small):
     )
 
 
-def test_images_are_rgb_and_masks_are_black_and_white(small):
+def test_images_are_grey_or_rgb_and_masks_are_black_and_white(small):
     for path in small.glob("*/t*/*/*.png"):
+        mode = "L" if path.parts[-4] in ("grid", "screw", "zipper") else "RGB"
         with Image.open(path) as image:
-            assert (image.mode, image.size) == ("RGB", (64, 64))
+            assert (image.mode, image.size) == (mode, (64, 64))
     masks = list(small.glob("*/ground_truth/*/*_mask.png"))
     assert len(masks) == len(KINDS)
     for path in masks:
@@ -169,6 +236,37 @@ def test_the_same_call_gives_the_same_bytes_and_another_seed_does_not(small, tmp
     other = make(tmp_path / "other", ["screw"], **SMALL | {"seed": 1})
     assert contents(again / "screw") == contents(small / "screw")
     assert not set(contents(again / "screw").values()) & set(contents(other / "screw").values())
+
+
+def test_the_number_of_workers_changes_nothing(small, tmp_path):
+    for workers in (1, 3):
+        again = make(tmp_path / str(workers), ["pill"], **SMALL, workers=workers)
+        assert contents(again / "pill") == contents(small / "pill")
+
+
+def test_like_mvtec_has_its_numbers_of_images(tmp_path):
+    root = make(tmp_path, ["toothbrush"], size=64, like_mvtec=True)
+    train, test = (MVTecAD(root, "toothbrush", split, 64) for split in ("train", "test"))
+    bad = [count for defect, count in test.counts().items() if defect != "good"]
+    assert (len(train), test.counts()["good"], sum(bad)) == OFFICIAL_COUNTS["toothbrush"]
+    assert max(bad) - min(bad) <= 1
+
+
+def test_severity_is_that_of_every_image(tmp_path):
+    root = make(tmp_path, ["carpet"], **SMALL, severity=0)
+    good = make(tmp_path / "drawn", ["carpet"], **SMALL)
+    for path in (root / "carpet" / "test").rglob("*.png"):
+        same = path.read_bytes() == (good / path.relative_to(root)).read_bytes()
+        assert same == (path.parent.name == "good")
+
+
+def test_an_older_version_of_ours_is_made_anew(small, tmp_path):
+    folder = make(tmp_path, ["screw"], **SMALL) / "screw"
+    label = json.loads((folder / "sample_set.json").read_text())
+    (folder / "sample_set.json").write_text(json.dumps(label | {"version": 1}))
+    (folder / "train" / "good" / "000.png").unlink()
+    make(tmp_path, ["screw"], **SMALL)
+    assert contents(folder) == contents(small / "screw")
 
 
 def test_more_images_leave_the_first_ones_as_they_were(small, tmp_path):
@@ -231,7 +329,7 @@ def test_a_set_made_otherwise_is_refused_and_kept(tmp_path):
     before = contents(tmp_path / "screw")
     with pytest.raises(FastFlowError) as error:
         make(tmp_path, ["screw"], **SMALL | {"train": 3})
-    one_line(error, '"train": 2', '"train": 3', tmp_path / "screw")
+    one_line(error, '"train/good": 2', '"train/good": 3', tmp_path / "screw")
     assert contents(tmp_path / "screw") == before
     (tmp_path / "screw" / "sample_set.json").write_text("{")
     with pytest.raises(FastFlowError):
@@ -252,6 +350,8 @@ def test_calls_at_the_same_time_do_not_tread_on_each_other(small, tmp_path):
         ({"size": 32}, ["size=32", "64"]),
         ({"train": -1}, ["train=-1"]),
         ({"seed": -1}, ["seed=-1"]),
+        ({"severity": -0.1}, ["severity=-0.1"]),
+        ({"workers": 0}, ["workers=0"]),
     ],
 )
 def test_make_says_what_is_wrong_and_writes_nothing(arguments, parts, tmp_path):
@@ -266,3 +366,24 @@ def test_a_root_that_is_a_file_is_refused(tmp_path):
     with pytest.raises(FastFlowError) as error:
         make(tmp_path / "root", **SMALL)
     one_line(error, tmp_path / "root")
+
+
+# The gallery -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parts", [gallery.materials, gallery.shapes, gallery.lights, gallery.tools]
+)
+def test_every_part_can_be_seen_alone(parts):
+    pictures = list(parts(size=64).values())
+    assert {picture.shape for picture in pictures} == {(64, 64, 3)}
+    assert min(distance(one, other) for one, other in combinations(pictures, 2)) > 0.5
+
+
+def test_the_contact_sheet_shows_what_render_gives():
+    sheet = gallery.contact_sheet(["carpet", "screw"], size=64, columns=2, seed=5)
+    assert sheet.shape == (64, 640, 3)
+    np.testing.assert_array_equal(sheet[:, :64], render("carpet", size=64, seed=5)[0])
+    image, mask = render("screw", defects("screw")[2], size=64, seed=8)
+    np.testing.assert_array_equal(sheet[:, 512:576], image)
+    np.testing.assert_array_equal(sheet[:, 576:, 0] == 255, mask)

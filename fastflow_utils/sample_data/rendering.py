@@ -2,15 +2,19 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_closing
+from skimage.morphology import disk, remove_small_holes
 
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.sample_data.camera import halve
-from fastflow_utils.sample_data.categories import CATALOGUE, Category
-from fastflow_utils.sample_data.surface import Mask, grid
+from fastflow_utils.sample_data.categories import CATALOGUE
+from fastflow_utils.sample_data.scene import Category, Scene
+from fastflow_utils.sample_data.surface import Field, Mask, mix
 
-__all__ = ["CATEGORIES", "defects", "render"]
+__all__ = ["CATEGORIES", "SEVERITY", "defects", "render"]
 
 CATEGORIES: tuple[str, ...] = tuple(sorted(CATALOGUE))
+SEVERITY = (0.25, 0.75)  # where an image's severity is drawn from, unless it is given
 
 
 def defects(category: str) -> tuple[str, ...]:
@@ -26,7 +30,12 @@ def defects(category: str) -> tuple[str, ...]:
 
 
 def render(
-    category: str, defect: str | None = None, *, size: int = 256, seed: int = 0
+    category: str,
+    defect: str | None = None,
+    *,
+    size: int = 256,
+    seed: int = 0,
+    severity: float | None = None,
 ) -> tuple[NDArray[np.uint8], Mask]:
     """Return one image of the sample set and its mask.
 
@@ -38,14 +47,17 @@ def render(
         defect: One of `defects(category)`, or None for a good image.
         size: Height and width in pixels, at least 64.
         seed: Fixes every pixel.
+        severity: From 0, invisible, to 1, gross: the size of the defect, and below 0.25 also its
+            contrast. None draws it from `SEVERITY`.
 
     Returns:
-        The image (H, W, 3) uint8, and the mask (H, W) bool: True where any part of the pixel is
-        damaged, nowhere in a good image.
+        The image (H, W, 3) uint8, and the mask (H, W) bool: True where the defect, at full
+        contrast, changes the light that reaches the camera by more than the noise; nowhere in a
+        good image.
 
     Raises:
-        FastFlowError: If the category or the defect is unknown, the size too small or the seed
-            negative.
+        FastFlowError: If the category or the defect is unknown, the size too small, the seed
+            negative or the severity not in [0, 1].
 
     >>> image, mask = render("screw", "scratch_neck", size=64, seed=3)
     >>> image.shape, mask.shape, bool(mask.any())
@@ -56,20 +68,37 @@ def render(
         raise FastFlowError(
             f"{category} has no defect '{defect}': choose one of {', '.join(defects(category))}"
         )
-    if size < 64 or seed < 0:
+    if size < 64 or seed < 0 or not 0 <= (0 if severity is None else severity) <= 1:
         raise FastFlowError(
-            f"cannot render with size={size}, seed={seed}: the size must be at least 64 and the "
-            "seed at least 0"
+            f"cannot render with size={size}, seed={seed}, severity={severity}: the size must be "
+            "at least 64, the seed at least 0 and the severity in [0, 1]"
         )
-    scene, damage, camera = (
-        np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(3)
-    )
-    # Two points to a pixel each way: the camera averages them, which smooths all edges.
-    surface = recipe.surface(*grid(2 * size), scene)
-    mask = np.zeros(surface.height.shape, dtype=bool)
+    streams = np.random.SeedSequence(seed).spawn(3)
+    camera = recipe.camera
+    scene = Scene(recipe, size * camera.points, streams[0])
+    light = camera.shade(scene.surface)
+    mask = np.zeros((size, size), dtype=bool)
     if defect is not None:
-        surface, mask = recipe.defects[defect](surface, damage, damage.random())
-    return recipe.camera.photograph(surface, camera), halve(mask) > 0
+        rng = np.random.default_rng(streams[1])
+        drawn = rng.uniform(*SEVERITY)
+        severity = drawn if severity is None else severity
+        damaged = camera.shade(recipe.defects[defect](scene, rng, severity))
+        mask = _changed(light, damaged, size)
+        light = mix(light, damaged, min(1.0, 4 * severity))
+    return camera.photograph(light, np.random.default_rng(streams[2])), mask
+
+
+def _changed(light: Field, damaged: Field, size: int) -> Mask:
+    """Return where the light changed by at least three grey levels, small gaps closed."""
+    one, other = (255 * np.clip(field, 0, 1) ** np.float32(1 / 2.2) for field in (light, damaged))
+    change = np.abs(one - other).max(axis=0)
+    while len(change) > size:
+        change = halve(change)
+    radius = max(1, size // 128)
+    mask = np.pad(change > 3, radius)
+    mask = binary_closing(mask, disk(radius))[radius:-radius, radius:-radius]
+    filled: Mask = remove_small_holes(mask, max_size=size * size // 25)
+    return filled
 
 
 def _find(category: str) -> Category:

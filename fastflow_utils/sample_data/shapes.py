@@ -1,10 +1,36 @@
-"""Shapes as signed distance functions: negative inside, positive outside, 0 on the outline."""
+"""Shapes as signed distance functions: negative inside, positive outside, 0 on the outline.
+
+Shapes are joined by `np.minimum`, cut from each other by `np.maximum(one, -other)`.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+from scipy.spatial import cKDTree
 
-from fastflow_utils.sample_data.surface import Field
+from fastflow_utils.sample_data.surface import Field, Point, Rng
 
-__all__ = ["blob", "ellipse", "inside", "segment", "star"]
+__all__ = [
+    "blob",
+    "box",
+    "ellipse",
+    "glyphs",
+    "hairs",
+    "inside",
+    "join",
+    "lettering",
+    "path",
+    "rods",
+    "segment",
+    "star",
+    "wander",
+]
+
+Vectors = NDArray[np.complexfloating[Any]]  # u + iv
 
 
 def ellipse(u: Field, v: Field, a: float, b: float) -> Field:
@@ -17,10 +43,96 @@ def ellipse(u: Field, v: Field, a: float, b: float) -> Field:
     return (stretched - 1) * min(a, b)
 
 
+def box(u: Field, v: Field, a: float, b: float, rounding: float = 0.0) -> Field:
+    """Return the distance to a rectangle with half sides a and b and rounded corners.
+
+    >>> box(np.array([0.0, 3.0]), np.zeros(2), 2.0, 1.0).tolist()
+    [-1.0, 1.0]
+    """
+    du, dv = np.abs(u) - (a - rounding), np.abs(v) - (b - rounding)
+    outside: Field = np.hypot(np.maximum(du, 0), np.maximum(dv, 0))
+    return outside + np.minimum(np.maximum(du, dv), 0) - rounding
+
+
 def segment(u: Field, v: Field, length: float) -> Field:
     """Return the distance to a segment of `length` along u, centred at the origin."""
     distance: Field = np.hypot(np.maximum(np.abs(u) - length / 2, 0), v)
     return distance
+
+
+def path(u: Field, v: Field, points: Sequence[Point]) -> tuple[Field, Field]:
+    """Return the distance to a chain of straight pieces, and where along it: 0 to 1.
+
+    >>> distance, along = path(np.array([1.5]), np.array([1.0]), [(0, 0), (1, 0), (2, 0)])
+    >>> distance.tolist(), along.tolist()
+    ([1.0], [0.75])
+    """
+    nearest = np.full(np.broadcast(u, v).shape, np.inf, np.float32)
+    along = np.zeros_like(nearest)
+    for number, (start, end) in enumerate(pairwise(points)):
+        du, dv = end[0] - start[0], end[1] - start[1]
+        t = ((u - start[0]) * du + (v - start[1]) * dv) / (du * du + dv * dv)
+        t = np.clip(t, 0, 1)
+        distance = np.hypot(u - start[0] - t * du, v - start[1] - t * dv)
+        closer = distance < nearest
+        np.copyto(nearest, distance, where=closer)
+        np.copyto(along, (number + t) / (len(points) - 1), where=closer)
+    return nearest, along
+
+
+def wander(
+    rng: Rng, at: Point, angle: float, length: float, wiggle: float, pieces: int = 12
+) -> list[Point]:
+    """Return the points of a random walk of this length whose middle is `at`.
+
+    It sets off at `angle` and turns by `wiggle` radians (a standard deviation) from each piece
+    to the next: 0 is straight, 0.15 a hair, 0.5 a crack.
+    """
+    turns = angle + np.cumsum(rng.normal(0, wiggle, pieces))
+    steps = np.exp(1j * turns) * length / pieces
+    points = np.concatenate([[0], np.cumsum(steps)])
+    points += complex(*at) - points[pieces // 2]
+    return [(float(point.real), float(point.imag)) for point in points]
+
+
+def rods(
+    x: Field, y: Field, pieces: Sequence[tuple[complex, complex, float]], radius: float
+) -> tuple[Field, Field, Field, Field]:
+    """Lay round rods over each other, the last on top: the strands of a wire.
+
+    Args:
+        x: The image's axis (1, N).
+        y: The image's axis (N, 1).
+        pieces: For each rod where it comes out of the depth, where its end is, nearest to the
+            camera with its round face, both as x + iy, and any number, its tone.
+        radius: Half their thickness.
+
+    Returns:
+        Where rods cover the image (0 to 1), how high their round backs and flat faces are (0 to
+        1), where a face shows (0 to 1), and the tone of the rod on top; each (N, N).
+    """
+    step = 2 / x.size
+    soft, edge = max(step, radius / 4), 1.2 * radius + step
+    layers = np.zeros((4, y.size, x.size), np.float32)
+    for start, end, tone in pieces:
+        lean = start - end
+        left, top = min(start.real, end.real) - edge, min(start.imag, end.imag) - edge
+        right, bottom = left + abs(lean.real) + 2 * edge, top + abs(lean.imag) + 2 * edge
+        # Only a window of the image is touched, which is what makes a hundred rods cheap.
+        columns = slice(max(int((left + 1) / step), 0), max(int((right + 1) / step) + 1, 0))
+        rows = slice(max(int((top + 1) / step), 0), max(int((bottom + 1) / step) + 1, 0))
+        u, v = x[:, columns] - end.real, y[rows] - end.imag
+        t = (u * lean.real + v * lean.imag) / (abs(lean) ** 2 + 1e-9)
+        t = np.minimum(np.maximum(t, 0), 1)
+        away = ((u - t * lean.real) ** 2 + (v - t * lean.imag) ** 2) / radius**2
+        face = (u**2 + v**2 < (0.85 * radius) ** 2).astype(np.float32)
+        cover = np.minimum(np.maximum((1.3 - away) * (radius / soft / 2), 0), 1)
+        back = np.sqrt(np.maximum(1 - away, 0)) * (1 - 0.5 * t)
+        window = layers[:, rows, columns]
+        new = np.empty_like(window)
+        new[0], new[1], new[2], new[3] = 1, np.maximum(back, face), face, tone
+        window += cover * (new - window)
+    return layers[0], layers[1], layers[2], layers[3]
 
 
 def star(u: Field, v: Field, radius: float, points: int, depth: float) -> Field:
@@ -30,9 +142,7 @@ def star(u: Field, v: Field, radius: float, points: int, depth: float) -> Field:
     return distance
 
 
-def blob(
-    u: Field, v: Field, rng: np.random.Generator, radius: float, roughness: float = 0.3
-) -> Field:
+def blob(u: Field, v: Field, rng: Rng, radius: float, roughness: float = 0.3) -> Field:
     """Return the distance to an irregular spot of about `radius` (first order).
 
     The outline is a circle plus eight random harmonics: `roughness` is the size of the first
@@ -46,6 +156,102 @@ def blob(
         wave += (size * harmonic).real
         harmonic = harmonic * direction
     return r - radius * np.maximum(wave, np.float32(0.3))
+
+
+# Strokes on a grid of 2 x 4, y downwards: (column, row) from 0 to 2 and from 0 to 4.
+STROKES: dict[str, list[list[Point]]] = {
+    "0": [[(0.5, 0), (1.5, 0), (2, 1), (2, 3), (1.5, 4), (0.5, 4), (0, 3), (0, 1), (0.5, 0)]],
+    "1": [[(0.2, 1), (1, 0), (1, 4)]],
+    "2": [[(0, 0.9), (0.5, 0), (1.5, 0), (2, 0.9), (1.9, 1.6), (0, 4), (2, 4)]],
+    "5": [[(1.9, 0), (0.2, 0), (0, 1.8), (1.3, 1.6), (2, 2.4), (2, 3.2), (1.4, 4), (0, 3.8)]],
+    "7": [[(0, 0), (2, 0), (0.8, 4)]],
+    "A": [[(0, 4), (1, 0), (2, 4)], [(0.4, 2.6), (1.6, 2.6)]],
+    "F": [[(2, 0), (0, 0), (0, 4)], [(0, 2), (1.6, 2)]],
+    "K": [[(0, 0), (0, 4)], [(2, 0), (0, 2.2), (2, 4)]],
+    "L": [[(0, 0), (0, 4), (2, 4)]],
+    "W": [[(0, 0), (0.5, 4), (1, 1.5), (1.5, 4), (2, 0)]],
+}
+
+
+def glyphs(u: Field, v: Field, text: str, height: float) -> Field:
+    """Return the distance to the centre line of a text, centred at the origin.
+
+    Raises:
+        KeyError: If there are no strokes for a letter: see `STROKES`.
+    """
+    unit = height / 4
+    width = unit * (3.2 * len(text) - 1.2)
+    distance = np.full(np.broadcast(u, v).shape, np.inf, np.float32)
+    for place, letter in enumerate(text):
+        left = 3.2 * unit * place - width / 2
+        for stroke in STROKES[letter]:
+            points = [(left + unit * column, unit * (row - 2)) for column, row in stroke]
+            distance = np.minimum(distance, path(u, v, points)[0])
+    return distance
+
+
+def lettering(
+    u: Field, v: Field, text: str, height: float, weight: float, softness: float = 0.012
+) -> Field:
+    """Return 1 on the strokes of a text, `weight` wide, and 0 beside them; only (N, N) fields.
+
+    It is `inside(glyphs(...))`, worked out near the text alone, which is many times faster.
+    """
+    ink = np.zeros_like(u)
+    reach = height / 2 + weight + softness
+    near = (np.abs(v) < reach) & (np.abs(u) < 0.4 * height * len(text) + reach)
+    ink[near] = inside(glyphs(u[near], v[near], text, height) - weight / 2, softness)
+    return ink
+
+
+def hairs(
+    u: Field, v: Field, roots: Vectors, lean: Vectors, bend: Vectors
+) -> tuple[Field, Field, NDArray[np.int16]]:
+    """Return the nearest of thousands of thin hairs at every point.
+
+    Hair k starts at roots[k], a complex number u + iv, heads for roots[k] + lean[k] and is bent
+    aside by bend[k], most at its tip.
+
+    Returns:
+        The distance to the hair's centre line (9 far from all hairs), where along it, from 0 to
+        1, and the hair's number.
+    """
+    pieces = np.maximum((np.abs(lean) + np.abs(bend)) / 0.02, 3).astype(int)
+    hair = np.repeat(np.arange(len(roots)), pieces)
+    t = (np.arange(len(hair)) - (np.cumsum(pieces) - pieces)[hair] + 0.5) / pieces[hair]
+    points = roots[hair] + t * (lean[hair] + t * bend[hair])
+    slope = lean[hair] + 2 * t * bend[hair]
+
+    # Only points of the image near a hair are looked up; a coarse map tells which.
+    coarse, cell = np.zeros((256, 256), bool), 1 / 90
+    u, v = np.broadcast_arrays(u, v)
+    row, column = ((part / cell).astype(np.int16) % 256 for part in (points.imag, points.real))
+    coarse[row, column] = True
+    coarse = binary_dilation(coarse, np.ones((3, 3)))
+    near = coarse[(v / cell).astype(np.int16) % 256, (u / cell).astype(np.int16) % 256]
+    place = u[near] + 1j * v[near]
+    tree = cKDTree(np.stack([points.real, points.imag], axis=-1), balanced_tree=False)
+    found = tree.query(np.stack([place.real, place.imag], axis=-1))[1]
+
+    size = np.abs(slope)[found]
+    away = (place - points[found]) * slope[found].conj() / size  # along the hair and aside
+    along = t[found] + away.real / size
+    distance = np.full(u.shape, 9.0, np.float32)
+    reach, owner = np.zeros(u.shape, np.float32), np.zeros(u.shape, np.int16)
+    distance[near] = np.hypot(away.imag, size * np.maximum(along - 1, 0))
+    reach[near], owner[near] = np.clip(along, 0, 1), hair[found]
+    return distance, reach, owner
+
+
+def join(one: Field, other: Field, fillet: float) -> Field:
+    """Return the distance to two shapes joined with a rounded inner corner of about `fillet`.
+
+    >>> join(np.array([0.0, -1.0]), np.array([2.0, 2.0]), fillet=0.5).tolist()
+    [0.0, -1.0]
+    """
+    blend = np.maximum(fillet - np.abs(one - other), 0)
+    distance: Field = np.minimum(one, other) - blend**2 / (4 * fillet)
+    return distance
 
 
 def inside(distance: Field, softness: float) -> Field:

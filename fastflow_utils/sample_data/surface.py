@@ -6,11 +6,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Field", "Mask", "Point", "Surface", "grid", "mix", "pose", "rgb"]
+__all__ = ["Field", "Mask", "Point", "Rng", "Surface", "grid", "mix", "pose", "rgb"]
 
 Field = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 Point = tuple[float, float]
+Rng = np.random.Generator
 
 
 def grid(size: int) -> tuple[Field, Field]:
@@ -43,7 +44,7 @@ def rgb(red: float, green: float, blue: float) -> Field:
     return np.array([red, green, blue], np.float32).reshape(3, 1, 1)
 
 
-def mix(old: Field, new: Field | float, alpha: Field) -> Field:
+def mix(old: Field, new: Field | float, alpha: Field | float) -> Field:
     """Return `old` where alpha is 0, `new` where it is 1, and a blend in between."""
     return old + alpha * (new - old)
 
@@ -53,27 +54,30 @@ class Surface:
     """A scene before it is lit. The image spans [-1, 1]; heights are in the same unit.
 
     Attributes:
-        x: Image coordinate to the right, (1, N).
-        y: Image coordinate downwards, (N, 1).
         u: The object's own first coordinate, (N, N); defects are placed in (u, v).
         v: The object's own second coordinate, (N, N).
-        height: Towards the camera, (N, N). The floor shows wherever it is 0 or less.
+        height: Towards the camera, (N, N).
         color: Linear reflectance, (3, N, N).
         gloss: Strength of the mirror-like reflection, (N, N).
-        floor: Linear brightness of what lies behind the object, (3, N, N).
+        cover: 1 on the object, 0 where the floor shows, (N, N). A texture covers everything.
+        floor: Linear brightness of what lies behind the object, (3, N, N) or (3, 1, 1).
     """
 
-    x: Field
-    y: Field
     u: Field
     v: Field
     height: Field
     color: Field
     gloss: Field
+    cover: Field
     floor: Field
 
+    @property
+    def step(self) -> float:
+        """Return the distance between two neighbouring points."""
+        return 2 / len(self.height)
+
     def blend(self, alpha: Field, **layers: Field | float) -> Self:
-        """Return a copy whose `layers` (height, color, gloss) become the given ones by alpha."""
+        """Return a copy whose `layers` (height, color, gloss, cover) turn into these by alpha."""
         return replace(
             self, **{name: mix(getattr(self, name), new, alpha) for name, new in layers.items()}
         )
