@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from fastflow_utils import cli, runs
-from fastflow_utils.datasets import MVTecAD
+from fastflow_utils.datasets import OFFICIAL_COUNTS, MVTecAD
 from fastflow_utils.evaluation import evaluate
 from fastflow_utils.features import extract
 from fastflow_utils.model import FastFlow
@@ -191,6 +191,14 @@ def test_data_sample_makes_what_check_accepts(tmp_path, capsys):
     assert "bottle" in printed and "209" in printed  # MVTec AD's own count, beside ours
 
 
+def test_data_sample_has_severity_and_mvtecs_counts(tmp_path):
+    given = ("--size", 64, "--categories", "toothbrush", "--severity", 0.9, "--workers", 2)
+    assert fastflow("data", "sample", tmp_path, "--like-mvtec", *given) == 0
+    label = json.loads((tmp_path / "toothbrush" / "sample_set.json").read_text())
+    assert label["severity"] == 0.9
+    assert sum(label["images"].values()) == sum(OFFICIAL_COUNTS["toothbrush"])
+
+
 def test_data_check_names_problems(tiny, tmp_path, capsys):
     broken = tmp_path / "disc" / "train" / "good"
     broken.mkdir(parents=True)
@@ -220,6 +228,7 @@ MISTAKES = {
     "no model": (["predict", "{tiny}", "{tiny}"], "no model"),
     "missing archive": (["data", "import", "none.tar.xz", "{out}"], "none.tar.xz"),
     "sample of nothing": (["data", "sample", "{out}", "--categories", "botle"], "botle"),
+    "sample of no severity": (["data", "sample", "{out}", "--severity", "2"], "[0, 1]"),
     "check of nothing": (["data", "check", "nowhere"], "nowhere"),
 }
 

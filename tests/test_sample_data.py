@@ -70,8 +70,9 @@ def test_the_mask_is_exactly_where_the_image_changed(category, defect):
         change = np.abs(damaged.astype(int) - clean).max(axis=-1)
         assert 0.0002 < mask.mean() < 0.3
         assert change[mask].mean() > 5, "the defect must be seen"
-        # Blur carries a change over three pixels; two levels are one step of the camera.
-        assert change[~binary_dilation(mask, iterations=4)].max() <= 2, "nothing else changes"
+        # Blur carries a change over a few pixels, where it may tip the camera to its next reading.
+        step = CATALOGUE[category].camera.step
+        assert change[~binary_dilation(mask, iterations=4)].max() <= step, "nothing else changes"
 
 
 @pytest.mark.parametrize(("category", "defect"), KINDS)
@@ -82,11 +83,11 @@ def test_severity_goes_from_invisible_to_gross(category, defect):
         unseen, mask = render(category, defect, size=64, seed=seed, severity=0)
         np.testing.assert_array_equal(unseen, clean)
         assert mask.any(), "where it would be is known all the same"
-        for place, severity in enumerate((0.2, 0.5, 0.8, 1.0)):
+        for place, severity in enumerate((0.05, 0.25, 0.6, 1.0)):
             damaged, _ = render(category, defect, size=64, seed=seed, severity=severity)
             change[place] += distance(damaged, clean)
     assert (np.diff(change) > 0).all()
-    assert change[-1] > 4 * change[0]
+    assert change[-1] > 8 * change[0]
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -95,7 +96,7 @@ def test_the_scene_is_the_same_at_any_size(category):
     fine, _ = render(category, size=256, seed=3)
     other, _ = render(category, size=128, seed=4)
     halved = fine.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3))
-    assert distance(image, halved) < 0.35 * distance(image, other)
+    assert distance(image, halved) < 0.45 * distance(image, other)
     for defect in defects(category):
         _, mask = render(category, defect, size=128, seed=3, severity=0.5)
         _, fine_mask = render(category, defect, size=256, seed=3, severity=0.5)

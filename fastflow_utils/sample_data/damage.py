@@ -15,6 +15,7 @@ from fastflow_utils.sample_data.surface import Field, Mask, Point, Rng, Surface,
 
 __all__ = [
     "anywhere",
+    "breach",
     "break_off",
     "chip",
     "contamination",
@@ -26,6 +27,7 @@ __all__ = [
     "glue",
     "grow",
     "hole",
+    "paint",
     "scratch",
     "scuff",
     "stain",
@@ -115,10 +117,12 @@ def crack(
     branches: int = 1,
     wiggle: float = 0.35,
     chips: Field | None = None,
+    lips: Field | None = None,
 ) -> Surface:
     """Crack the material: a jagged, dark groove that tapers, with branches and one bright lip.
 
     Along the groove the outer layer may have chipped off and bare what has the colour `chips`.
+    The edges of the groove have the colour `lips`; by default a little more than the surface's.
     """
     angle = rng.uniform(0, 2 * np.pi) if angle is None else angle
     trunk = wander(rng, at, angle, length, wiggle, 16)
@@ -133,7 +137,8 @@ def crack(
         distance = np.minimum(distance, away - 0.6 * width * (1 - along))
     distance = distance + 0.3 * width * noise(surface.u, surface.v, rng, 60)
     lip = inside(distance - 0.012, 0.024)
-    surface = surface.blend(lip, height=surface.height + 0.2 * depth, color=surface.color * 1.05)
+    edge = surface.color * 1.05 if lips is None else lips
+    surface = surface.blend(lip, height=surface.height + 0.2 * depth, color=edge)
     if chips is not None:
         ragged = 1.8 * width * np.maximum(noise(surface.u, surface.v, rng, 22, octaves=2), 0)
         surface = surface.blend(
@@ -158,6 +163,22 @@ def break_off(
     broken = 0.8 * surface.height - 0.02 + 0.008 * rough
     surface = surface.blend(inside(distance, 0.02), height=broken, color=inner, gloss=0.0)
     return surface.blend(inside(distance + 0.3 * radius, 0.015), cover=0.0)
+
+
+def breach(
+    surface: Surface, rng: Rng, at: Point, radius: float, wall: Field, inner: Field
+) -> Surface:
+    """Break into a hollow shell: its `wall` shows most at one side, and `inner` deep below."""
+    u, v = pose(surface.u, surface.v, rng.uniform(0, 2 * np.pi), at)
+    rough = noise(u, v, rng, 30, octaves=2)
+    broken = blob(u, v * rng.uniform(1, 1.5), rng, radius, roughness=0.45) + 0.006 * rough
+    thickness = (0.007 + 0.16 * radius) * np.clip(0.55 + 0.5 * u / radius, 0.15, 1)
+    deep = broken + thickness
+    surface = surface.blend(inside(broken, 0.012), color=wall * (1 + 0.15 * rough), gloss=0.0)
+    lit = 0.1 + inside(deep + 0.35 * radius, 0.4 * radius)  # under the rim it is dark
+    below = inner * (1 + 0.25 * rough) * lit
+    sunk = surface.height - 0.04 + 0.003 * rough
+    return surface.blend(inside(deep, 0.012), height=sunk, color=below)
 
 
 def dent(surface: Surface, at: Point, radius: float, depth: float) -> Surface:
@@ -255,6 +276,16 @@ def scuff(
     surface = surface.blend(strength * groove, color=0.8)
     surface = surface.blend(strength * np.maximum(worn, groove), gloss=0.6)
     return surface.blend(groove, height=surface.height - 0.003)
+
+
+def paint(surface: Surface, rng: Rng, at: Point, radius: float, color: Field) -> Surface:
+    """Drop a spot of opaque paint: a glossy film of uneven thickness with a round edge."""
+    u, v = pose(surface.u, surface.v, rng.uniform(0, np.pi), at)
+    spot = blob(u, v * 1.5, rng, radius, roughness=0.35)
+    spot = spot + 0.008 * noise(surface.u, surface.v, rng, 30)
+    thick = np.clip(1.2 + 0.5 * noise(surface.u, surface.v, rng, 12, octaves=2), 0.4, 1.6)
+    film = surface.height + 0.004 * thick + 0.03 * np.sqrt(np.clip(-spot, 0, 0.03))
+    return surface.blend(0.93 * inside(spot, 0.03), height=film, color=color * thick, gloss=0.12)
 
 
 def stain(

@@ -15,22 +15,35 @@ from scipy.spatial import cKDTree
 from fastflow_utils.sample_data.surface import Field, Point, Rng
 
 __all__ = [
+    "Rod",
+    "Vectors",
+    "bend",
     "blob",
     "box",
+    "brush",
+    "bundle",
     "ellipse",
+    "globe",
     "glyphs",
     "hairs",
+    "helix",
     "inside",
     "join",
+    "lattice",
     "lettering",
     "path",
+    "pattern",
+    "profile",
     "rods",
+    "sector",
     "segment",
     "star",
+    "towards",
     "wander",
 ]
 
 Vectors = NDArray[np.complexfloating[Any]]  # u + iv
+Rod = tuple[complex, complex, float]  # from, to (both x + iy), tone
 
 
 def ellipse(u: Field, v: Field, a: float, b: float) -> Field:
@@ -60,6 +73,17 @@ def segment(u: Field, v: Field, length: float) -> Field:
     return distance
 
 
+def lattice(u: Field, v: Field, pitch: float) -> Field:
+    """Return the distance to the nearest point of a square lattice, one point at the origin.
+
+    >>> lattice(np.array([0.0, 2.0, 3.0]), np.array([0.0, 1.0, 4.0]), pitch=2.0).tolist()
+    [0.0, 1.0, 1.0]
+    """
+    column, row = u / pitch, v / pitch
+    distance: Field = np.hypot(column - np.rint(column), row - np.rint(row))
+    return pitch * distance
+
+
 def path(u: Field, v: Field, points: Sequence[Point]) -> tuple[Field, Field]:
     """Return the distance to a chain of straight pieces, and where along it: 0 to 1.
 
@@ -80,6 +104,40 @@ def path(u: Field, v: Field, points: Sequence[Point]) -> tuple[Field, Field]:
     return nearest, along
 
 
+def towards(at: Point, angle: float, length: float) -> Point:
+    """Return the point at `length` from `at` in the direction of `angle` (radians).
+
+    >>> towards((1.0, 2.0), 0.0, 3.0)
+    (4.0, 2.0)
+    """
+    return at[0] + length * float(np.cos(angle)), at[1] + length * float(np.sin(angle))
+
+
+def profile(u: Field, points: Sequence[Point]) -> Field:
+    """Return a piecewise linear function of u given by points (u, value), constant beyond them.
+
+    As a radius it is a body turned on a lathe: see `helix` for a thread on it.
+
+    >>> profile(np.array([0.5, 9.0]), [(0.0, 1.0), (1.0, 3.0)]).tolist()
+    [2.0, 3.0]
+    """
+    places, values = zip(*points, strict=True)
+    value: Field = np.interp(u, places, values).astype(np.float32)
+    return value
+
+
+def helix(u: Field, v: Field, radius: float, pitch: float, start: float = 0.0) -> Field:
+    """Return 1 on the crest of a screw thread around the axis u, falling to 0 at its foot.
+
+    The side towards the camera is seen: there the crest crosses the axis at a slant, once every
+    `pitch`. `radius` is the thread's, `start` a shift along u in units of the pitch.
+    """
+    turn = np.arcsin(np.clip(v / radius, -1, 1)) / (2 * np.pi)
+    phase = (u / pitch + turn + start) % 1 - 0.5
+    crest: Field = np.maximum(1 - np.abs(phase) / 0.26, 0)
+    return crest
+
+
 def wander(
     rng: Rng, at: Point, angle: float, length: float, wiggle: float, pieces: int = 12
 ) -> list[Point]:
@@ -95,8 +153,36 @@ def wander(
     return [(float(point.real), float(point.imag)) for point in points]
 
 
+def bundle(
+    rng: Rng, middle: complex, pitch: float, bent: complex = 0, lost: complex = 0
+) -> list[Rod]:
+    """Return the 37 strands of a wire, packed in a hexagon, for `rods`: the lowest first.
+
+    Args:
+        rng: Where the random numbers come from: as many whatever is bent or lost.
+        middle: The middle of the wire, x + iy.
+        pitch: From one strand to the next.
+        bent: Which way, as x + iy, and how far the strands on that side are bent aside.
+        lost: On which side strands are missing; its size is the share of them, up to 1.
+    """
+    sites = [complex(i + j / 2, 3**0.5 / 2 * j) for i in range(-3, 4) for j in range(-3, 4)]
+    sites = sorted(sites, key=abs)[:37]
+    place = np.array(sites) * np.exp(1j * rng.uniform(0, 2 * np.pi))  # in units of the pitch
+    lean = complex(*rng.normal(0, 0.6, 2))
+    stray, splay, fan = (rng.normal(0, s, (37, 2)) @ (1, 1j) for s in (0.12, 0.24, 0.25))
+    tone = rng.beta(0.4, 0.4) + rng.normal(0, 0.2, 37) + rng.normal(0, 0.12) * place.real
+    way = bent / (abs(bent) or 1)
+    loose = np.clip((place * np.conj(way)).real / 2 - 0.3, 0, 1)
+    start = middle + pitch * (place + stray)
+    end = start + pitch * (lean + splay) + bent * loose * (1 + fan)
+    height = 9 * loose * abs(bent) - pitch * (place * np.conj(lean)).real
+    left = np.argsort(-(place * np.conj(lost)).real)[round(37 * abs(lost)) :]
+    upwards = left[np.argsort(height[left])]
+    return [(complex(start[i]), complex(end[i]), float(np.clip(tone[i], 0, 1))) for i in upwards]
+
+
 def rods(
-    x: Field, y: Field, pieces: Sequence[tuple[complex, complex, float]], radius: float
+    x: Field, y: Field, pieces: Sequence[Rod], radius: float
 ) -> tuple[Field, Field, Field, Field]:
     """Lay round rods over each other, the last on top: the strands of a wire.
 
@@ -169,6 +255,7 @@ STROKES: dict[str, list[list[Point]]] = {
     "F": [[(2, 0), (0, 0), (0, 4)], [(0, 2), (1.6, 2)]],
     "K": [[(0, 0), (0, 4)], [(2, 0), (0, 2.2), (2, 4)]],
     "L": [[(0, 0), (0, 4), (2, 4)]],
+    "O": [[(0.5, 0), (1.5, 0), (2, 1), (2, 3), (1.5, 4), (0.5, 4), (0, 3), (0, 1), (0.5, 0)]],
     "W": [[(0, 0), (0.5, 4), (1, 1.5), (1.5, 4), (2, 0)]],
 }
 
@@ -202,6 +289,49 @@ def lettering(
     near = (np.abs(v) < reach) & (np.abs(u) < 0.4 * height * len(text) + reach)
     ink[near] = inside(glyphs(u[near], v[near], text, height) - weight / 2, softness)
     return ink
+
+
+def pattern(rows: Sequence[str], v: Sequence[float], pitch: float) -> tuple[Vectors, list[str]]:
+    """Return where the letters of a drawing made of characters are, u + iv, and the letters.
+
+    The rows, equally long, lie at the heights `v`; the columns are `pitch` apart, the middle one
+    at u = 0. Dots stay empty.
+
+    >>> pattern([".a.", "b.c"], [0.0, 1.0], pitch=0.5)[0].tolist()
+    [0j, (-0.5+1j), (0.5+1j)]
+    """
+    letters = np.array([list(row) for row in rows])
+    row, column = np.nonzero(letters != ".")
+    places = pitch * (column - (letters.shape[1] - 1) / 2) + 1j * np.array(v)[row]
+    return places, letters[row, column].tolist()
+
+
+def brush(
+    rng: Rng, tufts: Vectors, radius: float, count: int, lean: complex = 0
+) -> tuple[NDArray[np.intp], Vectors, Vectors]:
+    """Return the bristles of a brush: `count` in each tuft, round and of this radius at its root.
+
+    The tufts sit and lean a little at random, each of them as a whole; their bristles spread
+    outwards to about twice the radius at the tips. All of them `lean`, as seen from aside.
+
+    Args:
+        rng: Where the random numbers come from.
+        tufts: Where the tufts are, u + iv.
+        radius: Half a tuft's thickness.
+        count: Bristles per tuft.
+        lean: How far the tips are from the roots on average, u + iv.
+
+    Returns:
+        For each bristle the number of its tuft, its root and how far its tip is from there: what
+        `hairs` takes.
+    """
+    tuft = np.repeat(np.arange(len(tufts)), count)
+    # Pairs of normal numbers, (..., 2) @ (1, i), are random vectors.
+    move = rng.normal(0, 0.17 * radius, (len(tufts), 2)) @ [1, 1j]
+    sway = rng.normal(0, 0.3 * radius, (len(tufts), 2)) @ [1, 1j]
+    stray = rng.normal(0, 0.3 * radius, (len(tuft), 2)) @ [1, 1j]
+    spread = radius * np.sqrt(rng.random(len(tuft))) * np.exp(2j * np.pi * rng.random(len(tuft)))
+    return tuft, (tufts + move)[tuft] + spread, lean + sway[tuft] + stray + 0.9 * spread
 
 
 def hairs(
@@ -241,6 +371,46 @@ def hairs(
     distance[near] = np.hypot(away.imag, size * np.maximum(along - 1, 0))
     reach[near], owner[near] = np.clip(along, 0, 1), hair[found]
     return distance, reach, owner
+
+
+def bend(u: Field, start: float, angle: float) -> tuple[Field, Field]:
+    """Bend a flat sheet away from the camera by `angle` (radians) along the line u = start.
+
+    Returns:
+        The coordinate on the flat sheet of what is seen at u, since a slope looks shorter, and
+        how far it lies below the sheet.
+
+    >>> flat, below = bend(np.array([0.0, 2.0]), start=1.0, angle=np.pi / 3)
+    >>> flat.round(2).tolist(), below.round(2).tolist()
+    ([0.0, 3.0], [0.0, 1.73])
+    """
+    beyond = np.maximum(u - start, 0)
+    return u + beyond * (1 / float(np.cos(angle)) - 1), beyond * float(np.tan(angle))
+
+
+def sector(u: Field, v: Field, count: int) -> tuple[Field, Field]:
+    """Return coordinates that repeat `count` times around the origin: u runs outwards in each.
+
+    What is drawn once, near the positive u axis, becomes the teeth of a gear, the wings of a nut.
+    """
+    r, wedge = np.hypot(u, v), 2 * np.pi / count
+    angle = (np.arctan2(v, u) + wedge / 2) % wedge - wedge / 2
+    return r * np.cos(angle), r * np.sin(angle)
+
+
+def globe(u: Field, v: Field, tilt: float) -> tuple[Field, Field, Field]:
+    """Return the ball of radius 1 around the origin, as seen from above.
+
+    Its axis runs along u to the north pole, which is lifted towards the camera by `tilt` radians.
+
+    Returns:
+        Its height (0 beside it), how far north, from -1 to 1 (the sine of the latitude), and the
+        longitude, from -pi to pi.
+    """
+    height = np.sqrt(np.maximum(1 - u * u - v * v, 0))
+    cos, sin = float(np.cos(tilt)), float(np.sin(tilt))
+    north = np.clip(cos * u + sin * height, -1, 1)
+    return height, north, np.arctan2(v, cos * height - sin * u)
 
 
 def join(one: Field, other: Field, fillet: float) -> Field:

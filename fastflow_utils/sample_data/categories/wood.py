@@ -4,7 +4,7 @@ import numpy as np
 
 from fastflow_utils.sample_data import damage
 from fastflow_utils.sample_data.camera import Camera, Light
-from fastflow_utils.sample_data.materials import noise
+from fastflow_utils.sample_data.materials import noise, rings
 from fastflow_utils.sample_data.scene import Category, Scene
 from fastflow_utils.sample_data.shapes import blob, inside
 from fastflow_utils.sample_data.surface import Field, Rng, Surface, mix, pose, rgb
@@ -17,24 +17,21 @@ INKS = (rgb(0.09, 0.11, 0.45), rgb(0.9, 0.12, 0.10), rgb(0.10, 0.12, 0.15), rgb(
 
 def surface(x: Field, y: Field, rng: Rng) -> Surface:
     """Return a veneer cut somewhere between the edge of the trunk and its middle."""
-    lean, pith, slant = rng.normal(0, [0.05, 2.0, 0.15]).tolist()
-    u, v = pose(x, y, lean)
+    u, v = pose(x, y, rng.normal(0, 0.05))
     u = u + 0.02 * noise(x, y, rng, (4, 1.2), octaves=2)
     # Cut near the pith the rings are arches, away from it they are stripes.
-    trunk = np.hypot(u - pith, 0.5 + slant * v)
-    age = np.interp(trunk, rng.lognormal(-2.9, 0.4, 128).cumsum() - 0.5, np.arange(128))
-    year = age.astype(np.int16)
-    season = (age - year).astype(np.float32)  # spring wood, at 0, is dark and full of pores
-    spring = np.minimum(season * 8, 1) * (1 - season) ** 2
-    coarse, dense, tone = rng.uniform([0.2, -0.4, 0.0], [0.7, 0.4, 0.7]).tolist()
+    pith, slant = rng.normal(0, 2.0), rng.normal(0, 0.15)
+    season, year = rings(np.hypot(u - pith, 0.5 + slant * v) + 0.5, rng, width=0.055)
+    spring = np.minimum(season * 8, 1) * (1 - season) ** 2  # a year begins dark and full of pores
     grain = noise(u, v, rng, (70, 2)) + 0.7 * noise(x, y, rng, (160, 5))
     fibre = noise(x, y, rng, (250, 40))
-    pores = np.clip(1.5 * noise(u, v, rng, (140, 10)) + 2.5 * spring - 2.6 + dense, 0, 1)
-    dark = coarse * spring + 0.1 * rng.standard_normal(128, np.float32)[year]
-    dark += tone + 0.14 * grain + 0.14 * fibre + 0.12 * noise(x, y, rng, (3, 1.5))
+    pores = 1.5 * noise(u, v, rng, (140, 10)) + 2.5 * spring - rng.uniform(2.2, 3.0)
+    pores = np.clip(pores, 0, 1)
+    dark = rng.uniform(0, 0.7) + rng.uniform(0.2, 0.7) * spring + 0.1 * year
+    dark += 0.14 * grain + 0.14 * fibre + 0.12 * noise(x, y, rng, (3, 1.5))
     color = mix(PALE, BROWN, np.clip(dark, -0.3, 1.4))
     color = mix(color, PORE, pores * rng.uniform(0.5, 0.9))
-    color *= rng.lognormal(rng.normal(0, 0.08), [[[0.03]], [[0.03]], [[0.05]]]).astype(np.float32)
+    color *= rng.lognormal(rng.normal(0, 0.08), 0.035, (3, 1, 1)).astype(np.float32)
     height = 0.0012 * fibre + 0.0008 * grain - 0.006 * pores
     full = np.ones_like(height)
     return Surface(u, v, height, color, 0.03 * full, full, rgb(0, 0, 0))
@@ -44,13 +41,11 @@ def color(scene: Scene, rng: Rng, severity: float) -> Surface:
     s, radius = scene.surface, damage.grow(severity, 0.05, 0.2)
     u, v = pose(s.u, s.v, at=damage.anywhere(s, rng))
     ink = INKS[rng.integers(len(INKS))]
-    distance = blob(u, v * rng.uniform(0.5, 1.2), rng, radius, 0.6)
-    # Some vessels draw the ink along, others hold none.
-    vessels = noise(s.u, s.v, rng, (60, 4), octaves=2)
-    distance = distance + radius * np.clip(0.4 * vessels, -0.8, 0.8)
-    soaked = inside(distance, 0.4 * radius) * np.clip(0.8 - 0.25 * vessels, 0, 1)
-    soaked *= 0.5 + 0.5 * severity
-    return s.blend(soaked, color=s.color * ink)
+    vessels = noise(s.u, s.v, rng, (60, 4), octaves=2)  # some draw the ink along, others hold none
+    spot = blob(u, v * rng.uniform(0.5, 1.2), rng, radius, 0.6)
+    spot = spot + radius * np.clip(0.4 * vessels, -0.8, 0.8)
+    soaked = inside(spot, 0.4 * radius) * np.clip(0.8 - 0.25 * vessels, 0, 1)
+    return s.blend((0.5 + 0.5 * severity) * soaked, color=s.color * ink)
 
 
 def hole(scene: Scene, rng: Rng, severity: float) -> Surface:
@@ -61,7 +56,7 @@ def hole(scene: Scene, rng: Rng, severity: float) -> Surface:
         u, v = pose(s.u, s.v, at=at)
         splinters = blob(u, 0.5 * v, rng, 1.1 * radius) + 0.015 * noise(s.u, s.v, rng, (80, 8))
         s = s.blend(0.4 * inside(splinters, 0.01), color=BARE, height=s.height - 0.003)
-        s = damage.hole(s, rng, at, radius, BORE, 0.1)
+        s = damage.hole(s, rng, at, radius, BORE, roughness=0.1)
     return s
 
 
