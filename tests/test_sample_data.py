@@ -12,7 +12,16 @@ from scipy.signal import convolve2d
 
 from fastflow_utils.datasets import OFFICIAL_COUNTS, MVTecAD, load_image
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.sample_data import CATEGORIES, defects, folders, gallery, make, render
+from fastflow_utils.sample_data import (
+    CATEGORIES,
+    damage,
+    defects,
+    folders,
+    gallery,
+    make,
+    materials,
+    render,
+)
 from fastflow_utils.sample_data.categories import CATALOGUE
 
 KINDS = [(category, defect) for category in CATEGORIES for defect in defects(category)]
@@ -379,6 +388,11 @@ def test_every_part_can_be_seen_alone(parts):
     pictures = list(parts(size=64).values())
     assert {picture.shape for picture in pictures} == {(64, 64, 3)}
     assert min(distance(one, other) for one, other in combinations(pictures, 2)) > 0.5
+
+
+def test_no_material_and_no_tool_is_left_out():
+    assert set(gallery.materials(64)) == {*materials.__all__, "streaks"} - {"coats"}
+    assert set(gallery.tools(64)) == {*damage.__all__} - {"anywhere", "grow"}
 
 
 def test_the_contact_sheet_shows_what_render_gives():

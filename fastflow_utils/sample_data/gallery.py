@@ -1,7 +1,7 @@
 """What the sample set is made of, each part alone, and all of it on one sheet.
 
->>> sorted(materials(size=64))
-['cells', 'noise', 'spots', 'streaks', 'weave']
+>>> len(materials(size=64)), len(shapes(size=64)), len(tools(size=64))
+(11, 14, 16)
 >>> sheet = contact_sheet(["screw"], size=64)  # good, three defects, the last one's mask
 >>> sheet.shape
 (64, 320, 3)
@@ -14,10 +14,40 @@ from numpy.typing import NDArray
 
 from fastflow_utils.sample_data import damage
 from fastflow_utils.sample_data.camera import Camera, Light
-from fastflow_utils.sample_data.materials import cells, noise, spots, weave
+from fastflow_utils.sample_data.materials import (
+    around,
+    cells,
+    coil,
+    mesh,
+    noise,
+    rings,
+    specks,
+    spots,
+    strands,
+    weave,
+)
 from fastflow_utils.sample_data.rendering import CATEGORIES, defects, render
-from fastflow_utils.sample_data.shapes import blob, box, ellipse, glyphs, inside, path, star
-from fastflow_utils.sample_data.surface import Field, Surface, grid, rgb
+from fastflow_utils.sample_data.shapes import (
+    bend,
+    blob,
+    box,
+    brush,
+    bundle,
+    ellipse,
+    globe,
+    glyphs,
+    hairs,
+    helix,
+    inside,
+    join,
+    lattice,
+    path,
+    profile,
+    rods,
+    sector,
+    star,
+)
+from fastflow_utils.sample_data.surface import Field, Surface, grid, pose, rgb
 
 __all__ = ["contact_sheet", "lights", "materials", "shapes", "tools"]
 
@@ -41,32 +71,59 @@ def _plate(size: int, height: Field | float = 0.0) -> Surface:
 def materials(size: int = 128) -> dict[str, Picture]:
     """Return random fields and structures, as relief on a plain plate."""
     u, v = grid(size)
+    across, down = (6 * axis for axis in np.broadcast_arrays(u, v))
+    r, angle = np.hypot(u, v), np.arctan2(v, u)
     rng = np.random.default_rng(0)
+    season, _ = rings(np.hypot(u + 1.2, 0.4 * v), rng, 0.12)
     relief = {
         "noise": 0.02 * noise(u, v, rng, 6, octaves=4),
         "streaks": 0.01 * noise(u, v, rng, (60, 3), octaves=2),
+        "around": 0.1 * around(rng, 24, angle) * inside(0.3 - r, 0.5),
+        "strands": 0.02 * strands(r, angle, rng, (0.5, 0.6, 0.7), 0.015),
+        "rings": 0.03 * season,
         "cells": 0.2 * np.minimum(cells(u, v, rng, 8)[1], 0.15),
         "spots": 0.05 * inside(spots(u, v, rng, 8, 0.12), 0.02),
-        "weave": 0.05 * weave(6 * (u + 0 * v), 6 * (v + 0 * u), rng)[0],
+        "specks": 0.02 * specks(u, v, rng, 20, 1.5),
+        "weave": 0.05 * weave(across, down, rng)[0],
+        "mesh": 0.05 * mesh((across - down) / 3, (across + down) / 3, rng, 0.06)[0],
+        "coil": coil(across / 6, down / 6, rng, 0.2, 0.4, 0 * across)[0],
     }
     return {name: _photograph(_plate(size, height)) for name, height in relief.items()}
 
 
 def shapes(size: int = 128) -> dict[str, Picture]:
-    """Return signed distance functions, as raised bodies with a rounded edge."""
+    """Return outlines, given as signed distances, and bodies, given as heights, on a plate."""
     u, v = grid(size)
-    distance = {
+    full_u, full_v = np.broadcast_arrays(u, v)
+    rng = np.random.default_rng(2)
+    line = [(-0.7, 0.4), (-0.2, -0.5), (0.2, 0.4), (0.7, -0.4)]
+    distances = {
         "ellipse": ellipse(u, v, 0.7, 0.45),
         "box": box(u, v, 0.65, 0.4, 0.15),
         "star": star(u, v, 0.5, 6, 0.25),
-        "blob": blob(u + 0 * v, v + 0 * u, np.random.default_rng(2), 0.55),
-        "path": path(u, v, [(-0.7, 0.4), (-0.2, -0.5), (0.2, 0.4), (0.7, -0.4)])[0] - 0.1,
+        "blob": blob(full_u, full_v, rng, 0.55),
+        "path": path(u, v, line)[0] - 0.1,
+        "join": join(ellipse(u + 0.3, v, 0.4, 0.4), ellipse(u - 0.4, v, 0.3, 0.3), 0.3),
+        "sector": box(*pose(*sector(u, v, 5), at=(0.5, 0)), 0.3, 0.12, 0.05),
+        "lattice": lattice(u, v, 0.4) - 0.12,
         "glyphs": glyphs(u, v, "FF", 0.9) - 0.08,
     }
-    return {
-        name: _photograph(_plate(size, 0.15 * np.sqrt(np.clip(-field, 0, 0.15))))
-        for name, field in distance.items()
+    heights = {name: 0.15 * np.sqrt(np.clip(-field, 0, 0.15)) for name, field in distances.items()}
+    turned = profile(u, [(-0.8, 0.4), (-0.5, 0.15), (0.5, 0.15), (0.8, 0.0)])
+    thread = 0.12 * helix(u, v, 0.3, 0.25) * (np.abs(u) < 0.5)
+    ball, north, _ = globe(1.4 * u, 1.4 * v, 0.5)
+    cover, back, _, _ = rods(u, v, bundle(rng, 0j, 0.17, bent=0.4 + 0.2j), 0.09)
+    _, roots, lean = brush(rng, np.array([-0.3j, 0.4 + 0.3j, -0.4 + 0.3j]), 0.15, 40)
+    distance, along, _ = hairs(u, v, roots, lean, 0 * lean)
+    bodies: dict[str, Field] = {
+        "lathe": np.sqrt(np.maximum((turned + thread) ** 2 - v**2, 0)),
+        "globe": 0.4 * ball + 0.02 * (ball > 0) * (np.abs(north * 4 % 1 - 0.5) < 0.1),
+        "bend": 0.5 - bend(full_u, 0.1, 0.9)[1],
+        "bundle": 0.15 * cover * back,
+        "brush": 0.1 * along * inside(distance - 0.012, 0.01),
     }
+    every = heights | bodies
+    return {name: _photograph(_plate(size, height)) for name, height in every.items()}
 
 
 def lights(size: int = 128) -> dict[str, Picture]:
@@ -96,8 +153,10 @@ def tools(size: int = 128) -> dict[str, Picture]:
         "crack": lambda: damage.crack(plate, rng, here, 1.4, 0.02, 0.05, angle=0.4),
         "cut": lambda: damage.cut(plate, rng, here, 1.2, 0.06, dark),
         "hole": lambda: damage.hole(plate, rng, here, 0.35, dark),
+        "breach": lambda: damage.breach(plate, rng, here, 0.35, rgb(0.6, 0.45, 0.3), dark),
+        "paint": lambda: damage.paint(plate, rng, here, 0.3, rgb(0.03, 0.05, 0.2)),
         "break_off": lambda: damage.break_off(plate, rng, here, 0.0, 0.4, rgb(0.5, 0.45, 0.4)),
-        "dent": lambda: damage.dent(plate, here, 0.5, 0.12),
+        "dent": lambda: damage.dent(plate, here, 0.5, 0.3),
         "fold": lambda: damage.fold(plate, rng, here, 1.4, 0.1, 0.06),
         "chip": lambda: damage.chip(plate, rng, ellipse(plate.u, plate.v, 0.5, 0.4), here, 0.4),
         "stain": lambda: damage.stain(plate, rng, here, 0.4, rgb(0.6, 0.2, 0.15), 0.9),

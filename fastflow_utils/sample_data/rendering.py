@@ -14,7 +14,7 @@ from fastflow_utils.sample_data.surface import Field, Mask, mix
 __all__ = ["CATEGORIES", "SEVERITY", "defects", "render"]
 
 CATEGORIES: tuple[str, ...] = tuple(sorted(CATALOGUE))
-SEVERITY = (0.25, 0.75)  # where an image's severity is drawn from, unless it is given
+SEVERITY = (0.2, 0.7)  # where an image's severity is drawn from, unless it is given
 
 
 def defects(category: str) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def render(
         defect: One of `defects(category)`, or None for a good image.
         size: Height and width in pixels, at least 64.
         seed: Fixes every pixel.
-        severity: From 0, invisible, to 1, gross: the size of the defect, and below 0.25 also its
+        severity: From 0, invisible, to 1, gross: the size of the defect, and below 0.2 also its
             contrast. None draws it from `SEVERITY`.
 
     Returns:
@@ -84,7 +84,7 @@ def render(
         severity = drawn if severity is None else severity
         damaged = camera.shade(recipe.defects[defect](scene, rng, severity))
         mask = _changed(light, damaged, size)
-        light = mix(light, damaged, min(1.0, 4 * severity))
+        light = mix(light, damaged, min(1.0, 5 * severity))
     return camera.photograph(light, np.random.default_rng(streams[2])), mask
 
 
