@@ -192,11 +192,13 @@ def sample(
     ] = None,
 ) -> None:
     """Make the procedural sample set."""
-    from fastflow_utils import datasets, sample_data
+    from fastflow_utils import sample_data
 
+    names = sample_data.CATEGORIES if categories is None else categories.split(",")
+    names = [name.strip() for name in names]
     sample_data.make(
         root,
-        [name.strip() for name in categories.split(",")] if categories else None,
+        names,
         size=size,
         train=train,
         good=good,
@@ -206,7 +208,7 @@ def sample(
         seed=seed,
         workers=workers,
     )
-    typer.echo(f"sample set in {root}: {', '.join(datasets.categories(root))}")
+    typer.echo(f"sample set in {root}: {', '.join(names)}")
 
 
 @data_app.command()

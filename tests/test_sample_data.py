@@ -1,8 +1,10 @@
 """The sample set: what a rendering promises, and what `make` leaves on disk."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, pairwise
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from fastflow_utils.sample_data import (
     render,
 )
 from fastflow_utils.sample_data.categories import CATALOGUE
+from fastflow_utils.sample_data.scene import Scene
+from fastflow_utils.sample_data.surface import grid
 
 KINDS = [(category, defect) for category in CATEGORIES for defect in defects(category)]
 FEW_SHOT = (
@@ -79,6 +83,7 @@ def test_the_mask_is_exactly_where_the_image_changed(category, defect):
         change = np.abs(damaged.astype(int) - clean).max(axis=-1)
         assert 0.0002 < mask.mean() < 0.3
         assert change[mask].mean() > 5, "the defect must be seen"
+        assert (change[mask] > 0).mean() > 0.7, "and little else is marked"
         # Blur carries a change over a few pixels, where it may tip the camera to its next reading.
         step = CATALOGUE[category].camera.step
         assert change[~binary_dilation(mask, iterations=4)].max() <= step, "nothing else changes"
@@ -92,7 +97,7 @@ def test_severity_goes_from_invisible_to_gross(category, defect):
         unseen, mask = render(category, defect, size=64, seed=seed, severity=0)
         np.testing.assert_array_equal(unseen, clean)
         assert mask.any(), "where it would be is known all the same"
-        for place, severity in enumerate((0.05, 0.25, 0.6, 1.0)):
+        for place, severity in enumerate((0.02, 0.2, 0.6, 1.0)):
             damaged, _ = render(category, defect, size=64, seed=seed, severity=severity)
             change[place] += distance(damaged, clean)
     assert (np.diff(change) > 0).all()
@@ -114,8 +119,30 @@ def test_the_scene_is_the_same_at_any_size(category):
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_size_need_not_be_a_power_of_two(category):
-    assert render(category, defects(category)[0], size=101)[0].shape == (101, 101, 3)
+def test_no_size_draws_other_random_numbers(category):
+    recipe, left = CATALOGUE[category], set()
+    for size in (64, 65, 101, 256):
+        scene = np.random.default_rng(5)
+        recipe.surface(*grid(size), scene)
+        left.add(scene.random())
+    assert len(left) == 1
+
+
+@pytest.mark.parametrize(("category", "defect"), KINDS)
+def test_every_field_has_single_precision_at_any_size(category, defect):
+    recipe = CATALOGUE[category]
+    scene = Scene(recipe, 65, np.random.SeedSequence(1))
+    damaged = recipe.defects[defect](scene, np.random.default_rng(1), 0.5)
+    for surface in (scene.surface, damaged):
+        light = recipe.camera.shade(surface)
+        assert light.dtype == np.float32
+        assert light.shape == (3, 65, 65)
+        assert np.isfinite(light).all()
+
+
+@pytest.mark.parametrize(("category", "defect"), KINDS)
+def test_no_mask_is_empty(category, defect):
+    assert all(render(category, defect, size=64, seed=seed)[1].any() for seed in range(12))
 
 
 def test_a_pixelwise_gaussian_does_not_solve_it():
@@ -270,12 +297,52 @@ def test_severity_is_that_of_every_image(tmp_path):
         assert same == (path.parent.name == "good")
 
 
-def test_an_older_version_of_ours_is_made_anew(small, tmp_path):
-    folder = make(tmp_path, ["screw"], **SMALL) / "screw"
-    label = json.loads((folder / "sample_set.json").read_text())
-    (folder / "sample_set.json").write_text(json.dumps(label | {"version": 1}))
+def outdated(root):
+    """A category as an older version would have left it, with one image missing."""
+    folder = make(root, ["screw"], **SMALL) / "screw"
+    label = json.loads((folder / "sample_set.json").read_text()) | {"version": 1}
+    del label["severity"], label["like_mvtec"]  # version 1 had neither
+    (folder / "sample_set.json").write_text(json.dumps(label))
     (folder / "train" / "good" / "000.png").unlink()
+    return folder
+
+
+def test_an_older_version_of_ours_is_made_anew(small, tmp_path):
+    folder = outdated(tmp_path)
     make(tmp_path, ["screw"], **SMALL)
+    assert contents(folder) == contents(small / "screw")
+    assert {path.name for path in tmp_path.iterdir()} == {"screw", ".sample_set.lock"}
+
+
+@pytest.mark.parametrize("change", ["a person's file", "another number"])
+def test_an_older_version_is_kept_where_it_may_be_wanted(change, tmp_path):
+    folder = outdated(tmp_path)
+    if change == "a person's file":
+        (folder / "notes.txt").write_text("mine")
+    before = contents(folder)
+    with pytest.raises(FastFlowError) as error:
+        make(tmp_path, ["screw"], **SMALL | {"train": 2 + (change == "another number")})
+    one_line(error, folder)
+    assert contents(folder) == before
+
+
+def test_an_interrupted_renewal_leaves_old_or_new(small, tmp_path, monkeypatch):
+    def stop_at_the_old_one(path, **_):
+        if path.suffix == ".old" and path.exists():
+            raise KeyboardInterrupt
+
+    folder = outdated(tmp_path)
+    old = contents(folder)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(folders, "_save_image", Mock(side_effect=KeyboardInterrupt))
+        make(tmp_path, ["screw"], **SMALL)
+    assert contents(folder) == old
+    shutil.rmtree(tmp_path / ".screw.partial")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(folders.shutil, "rmtree", stop_at_the_old_one)
+        make(tmp_path, ["screw"], **SMALL)
+    assert contents(folder) == contents(small / "screw")
+    make(tmp_path, ["screw", "pill"], **SMALL)
     assert contents(folder) == contents(small / "screw")
 
 
@@ -339,11 +406,22 @@ def test_a_set_made_otherwise_is_refused_and_kept(tmp_path):
     before = contents(tmp_path / "screw")
     with pytest.raises(FastFlowError) as error:
         make(tmp_path, ["screw"], **SMALL | {"train": 3})
-    one_line(error, '"train/good": 2', '"train/good": 3', tmp_path / "screw")
+    one_line(error, "train=2", "train=3", tmp_path / "screw")
     assert contents(tmp_path / "screw") == before
-    (tmp_path / "screw" / "sample_set.json").write_text("{")
-    with pytest.raises(FastFlowError):
+
+
+def test_equal_requests_are_equal(tmp_path):
+    make(tmp_path, ["screw"], **SMALL, severity=1)
+    make(tmp_path, ["screw"], **SMALL | {"seed": np.int64(0)}, severity=np.float32(1))
+
+
+@pytest.mark.parametrize("label", ["{", "[]", "3", '{"version": "1"}', "\xff", '{"version": 1}'])
+def test_a_label_that_is_not_ours_protects_the_folder(label, tmp_path):
+    (tmp_path / "screw").mkdir()
+    (tmp_path / "screw" / "sample_set.json").write_text(label, encoding="latin-1")
+    with pytest.raises(FastFlowError) as error:
         make(tmp_path, ["screw"], **SMALL)
+    one_line(error, tmp_path / "screw", "not a sample set")
 
 
 def test_calls_at_the_same_time_do_not_tread_on_each_other(small, tmp_path):

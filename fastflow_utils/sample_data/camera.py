@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from fastflow_utils.sample_data.surface import Field, Rng, Surface, grid, mix
 
-__all__ = ["Camera", "Light", "halve"]
+__all__ = ["Camera", "Light"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,6 @@ class Light:
             float(np.cos(elevation) * np.sin(azimuth)),
             float(np.sin(elevation)),
         )
-
-
-def halve(field: Field) -> Field:
-    """Return the means of 2 x 2 neighbours, (..., N, N) -> (..., N/2, N/2)."""
-    rows = field[..., ::2, :] + field[..., 1::2, :]
-    return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,6 @@ class Camera:
     tint: float = 0.004
     step: int = 2  # grey levels between two readings; a rough texture hides larger steps
     grey: bool = False  # a monochrome camera
-    points: int = 1  # 2: take four points a pixel, for fine structures with sharp edges
 
     def shade(self, surface: Surface) -> Field:
         """Return the linear light (3, N, N) that the surface sends to the camera (Blinn-Phong).
@@ -88,8 +81,6 @@ class Camera:
 
     def photograph(self, light: Field, rng: Rng) -> NDArray[np.uint8]:
         """Return the photograph (H, W, 3) of the light (3, N, N) at every point."""
-        for _ in range(self.points - 1):
-            light = halve(light)
         size = light.shape[-1]
         light = gaussian_filter(light, self.blur * size / 2, axes=(1, 2))
         x, y = grid(size)

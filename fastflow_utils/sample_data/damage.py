@@ -24,6 +24,7 @@ __all__ = [
     "dent",
     "fibres",
     "fold",
+    "fracture",
     "glue",
     "grow",
     "hole",
@@ -49,7 +50,11 @@ def anywhere(surface: Surface, rng: Rng, where: Mask | None = None) -> Point:
     where = surface.cover > 0.9 if where is None else where
     # Points of the image, not of `where`: so the place is the same at any size.
     tries = (rng.uniform(0.12, 0.88, (1000, 2)) * len(where)).astype(int)
-    row, column = tries[np.argmax(where[tries[:, 0], tries[:, 1]])]
+    fits = where[tries[:, 0], tries[:, 1]]
+    if not fits.any():  # a narrow place: take the point of it that is nearest to the first try
+        tries = np.argwhere(where)
+        fits = -np.hypot(*(tries - len(where) * rng.uniform(0.12, 0.88, 2)).T)
+    row, column = tries[np.argmax(fits)]
     return float(surface.u[row, column]), float(surface.v[row, column])
 
 
@@ -136,7 +141,8 @@ def crack(
         away, along = path(surface.u, surface.v, fork[6:])
         distance = np.minimum(distance, away - 0.6 * width * (1 - along))
     distance = distance + 0.3 * width * noise(surface.u, surface.v, rng, 60)
-    lip = inside(distance - 0.012, 0.024)
+    reach = 0.024 if lips is None else 0.012
+    lip = inside(distance - reach / 2, reach)
     edge = surface.color * 1.05 if lips is None else lips
     surface = surface.blend(lip, height=surface.height + 0.2 * depth, color=edge)
     if chips is not None:
@@ -148,6 +154,29 @@ def crack(
     return surface.blend(
         groove, height=surface.height - depth, color=surface.color * 0.12, gloss=0.0
     )
+
+
+def fracture(
+    surface: Surface, rng: Rng, at: Point, length: float, width: float, inner: Field
+) -> Surface:
+    """Break a plate by a blow: three cracks, each of about `length`, run out from there.
+
+    Their edges are chipped; the lip that faces the first quadrant bares the bright `inner`.
+    """
+    distance = np.full_like(surface.height, np.inf)
+    for turn in rng.uniform(0, 2 * np.pi) + np.array([0.0, 2.2, 4.2]) + rng.normal(0, 0.3, 3):
+        arm = wander(rng, at, float(turn), 2 * length, 0.07, 32)[16:]  # half of it, from `at` on
+        away, along = path(surface.u, surface.v, arm)
+        gape = rng.uniform(0.6, 1.2) * width * np.sqrt(1 - along)
+        distance = np.minimum(distance, away - gape)
+    rough = noise(surface.u, surface.v, rng, 50, octaves=2)
+    distance = distance + 0.25 * width * rough
+    down, right = np.gradient(distance, surface.step)
+    lit = np.clip(0.35 + 0.5 * right + 0.8 * down + 0.3 * rough, 0, 1)
+    chipped = np.maximum(noise(surface.u, surface.v, rng, 30, octaves=2) - 0.6, 0)
+    lip = lit * inside(distance - 0.012 - 1.2 * width * chipped, 0.012)
+    surface = surface.blend(lip, color=inner)
+    return surface.blend(inside(distance, 0.012), color=0.12 * surface.color, gloss=0.0)
 
 
 def break_off(
@@ -168,15 +197,19 @@ def break_off(
 def breach(
     surface: Surface, rng: Rng, at: Point, radius: float, wall: Field, inner: Field
 ) -> Surface:
-    """Break into a hollow shell: its `wall` shows most at one side, and `inner` deep below."""
+    """Break into a hollow shell: its ragged `wall` shows at one side, and `inner` deep below."""
     u, v = pose(surface.u, surface.v, rng.uniform(0, 2 * np.pi), at)
-    rough = noise(u, v, rng, 30, octaves=2)
-    broken = blob(u, v * rng.uniform(1, 1.5), rng, radius, roughness=0.45) + 0.006 * rough
-    thickness = (0.007 + 0.16 * radius) * np.clip(0.55 + 0.5 * u / radius, 0.15, 1)
+    rough, ragged = noise(u, v, rng, 50, octaves=2), noise(u, v, rng, 1.6 / radius, octaves=3)
+    shard = u + rng.uniform(1.5, 2.2) * np.abs(v + rng.normal(0, 0.3) * u) - 1.4 * radius
+    broken = np.maximum(blob(u, v, rng, 1.3 * radius, roughness=0.5), 0.5 * shard)
+    broken = broken + 0.09 * radius * ragged
+    side = 0.35 - 0.6 * u / radius + 0.25 * noise(u, v, rng, 3 / radius)
+    thickness = (0.008 + 0.2 * radius) * np.clip(side, 0, 1.3)
     deep = broken + thickness
-    surface = surface.blend(inside(broken, 0.012), color=wall * (1 + 0.15 * rough), gloss=0.0)
-    lit = 0.1 + inside(deep + 0.35 * radius, 0.4 * radius)  # under the rim it is dark
-    below = inner * (1 + 0.25 * rough) * lit
+    shade = np.clip(0.6 + 0.12 * ragged + 0.2 * rough - 2 * broken, 0.15, 1)
+    surface = surface.blend(inside(broken, 0.012), color=wall * shade, gloss=0.0)
+    lit = 0.1 + inside(deep + 0.4 * radius + 0.2 * u, 0.5 * radius)  # under the rim it is dark
+    below = inner * np.maximum(1 + 0.3 * rough + 0.3 * ragged, 0.2) * lit
     sunk = surface.height - 0.04 + 0.003 * rough
     return surface.blend(inside(deep, 0.012), height=sunk, color=below)
 
@@ -206,25 +239,30 @@ def fold(
 def chip(surface: Surface, rng: Rng, region: Field, at: Point, radius: float) -> Surface:
     """Chip glass where `region` (a signed distance) is negative, struck at the point `at`.
 
-    The break is dark and shell-like: plates that differ in tone and stick out of the outline,
-    wisps of light that run around the blow, and crushed glass that flashes near it.
+    The break is shell-like: a few large, smooth facets, each of them lighter towards one side
+    and rippled around the blow, edges that catch the light here and there, crushed glass where
+    it was struck, and a bright line all along the border.
     """
     where = region < 0.3 * radius
-    u, v = (t[where] for t in pose(surface.u, surface.v, at=at))
-    bend = 0.15 * radius * noise(u, v, rng, 2 / radius, octaves=3)
-    away, turn = np.hypot(u, v), np.arctan2(v, u)
-    _, border, plate = cells(u + bend, v - bend, rng, 3 / radius)
-    sway = noise(u, v, rng, 2.5 / radius, octaves=2)
-    wisp = noise(away + bend, 0.5 * radius * turn, rng, (10 / radius, 3 / radius), octaves=2)
-    wisp = np.exp(-((wisp / 0.25) ** 2)) * np.maximum(sway, 0)
-    edge = np.exp(-((border / 0.05) ** 2)) * np.maximum(-sway, 0)
-    crushed = noise(u, v, rng, 90, octaves=2) - 2.8 + 3.2 * np.exp(-((2.2 * away / radius) ** 2))
-    tone = (0.005 + 0.12 * plate**4) * (1 + 0.6 * np.tanh(sway)) + 0.10 * wisp + 0.10 * edge
-    tone = tone + 0.9 * np.clip(0.7 * crushed, 0, 1)
+    u, v = (t[where] / radius for t in pose(surface.u, surface.v, at=at))
+    bend = 0.25 * noise(u, v, rng, 3, octaves=2)
+    away = np.hypot(u, v)
+    _, border, plate = cells(u + bend, v - bend, rng, 2.2)
+    turn = 40 * plate  # any angle, another one for each facet
+    slope = np.tanh(1.5 * (u * np.cos(turn) + v * np.sin(turn)) + noise(u, v, rng, 2))
+    ripple = np.sin(22 * (away + 0.4 * bend)) * np.exp(-2 * away)
+    sway = np.maximum(noise(u, v, rng, 2.5, octaves=2), 0)
+    outside = region[where] / radius + 0.2 * np.abs(plate - 0.2)
+    rim = np.exp(-((outside * radius / 0.007) ** 2)) * (0.04 + 0.16 * sway)
+    edge = np.exp(-((border / 0.035) ** 2)) * 0.12 * sway
+    _, _, crumb = cells(u + 0.5 * bend, v - 0.5 * bend, rng, 100 * radius)
+    crushed = crumb**12 * np.exp(-((2 * away) ** 2))
+    tone = 0.010 + 0.035 * (1 + slope) * (0.4 + 1.6 * plate**2) * (1 + 0.3 * ripple)
+    tone = tone + rim + edge + 1.1 * crushed
     broken, outline = np.zeros_like(surface.color), np.full_like(surface.height, 1.0)
-    broken[:, where] = tone * mix(rgb(0.95, 0.97, 1.1), rgb(1.1, 0.85, 0.6), plate**2)[:, 0]
-    outline[where] = region[where] + 0.3 * radius * np.abs(plate - 0.2)
-    gone = inside(outline, 0.012)
+    broken[:, where] = tone * mix(rgb(0.92, 0.95, 1.25), rgb(1.1, 0.85, 0.6), plate**6)[:, 0]
+    outline[where] = outside * radius
+    gone = inside(outline - 0.004, 0.012)
     return surface.blend(gone, height=float(surface.height[where].mean()), color=broken, gloss=0.0)
 
 
@@ -279,13 +317,16 @@ def scuff(
 
 
 def paint(surface: Surface, rng: Rng, at: Point, radius: float, color: Field) -> Surface:
-    """Drop a spot of opaque paint: a glossy film of uneven thickness with a round edge."""
+    """Dab on paint: a film with the strokes of a brush; what shines below shines through."""
     u, v = pose(surface.u, surface.v, rng.uniform(0, np.pi), at)
-    spot = blob(u, v * 1.5, rng, radius, roughness=0.35)
-    spot = spot + 0.008 * noise(surface.u, surface.v, rng, 30)
-    thick = np.clip(1.2 + 0.5 * noise(surface.u, surface.v, rng, 12, octaves=2), 0.4, 1.6)
-    film = surface.height + 0.004 * thick + 0.03 * np.sqrt(np.clip(-spot, 0, 0.03))
-    return surface.blend(0.93 * inside(spot, 0.03), height=film, color=color * thick, gloss=0.12)
+    spot = blob(u, v * rng.uniform(1.2, 2.4), rng, radius, roughness=0.45)
+    smear = noise(u, v, rng, (2 / radius, 12 / radius), octaves=2)  # the strokes of a brush
+    spot = spot + 0.1 * radius * smear + 0.006 * noise(surface.u, surface.v, rng, 60)
+    thick = np.clip(0.8 - 0.25 * smear - 0.3 * spot / radius, 0.4, 0.97)
+    light = surface.color.mean(axis=0) / surface.color.mean(where=surface.cover > 0.5)
+    tone = color * (0.5 + 0.6 * light) + 0.02 * np.clip(smear - 0.8, 0, 1)
+    film = surface.height + 0.004 * thick
+    return surface.blend(thick * inside(spot, 0.014), height=film, color=tone)
 
 
 def stain(
@@ -305,15 +346,24 @@ def stain(
 def contamination(
     surface: Surface, rng: Rng, at: Point, radius: float, color: Field, softness: float = 0.015
 ) -> Surface:
-    """Drop a crumpled flake of something foreign; `softness` is how far it is out of focus."""
+    """Drop a crumpled flake of something foreign; `softness` is how far it is out of focus.
+
+    It is thicker, and less translucent, in the middle than at its frayed edge, has a relief of
+    folds, and throws a soft shadow on what lies close to it.
+    """
     u, v = pose(surface.u, surface.v, rng.uniform(0, np.pi), at)
     distance = blob(u, v * rng.uniform(1, 1.8), rng, radius, roughness=0.5)
-    distance = distance + 0.15 * radius * noise(surface.u, surface.v, rng, 30, octaves=2)
-    crumple = 0.1 * radius * np.abs(noise(surface.u, surface.v, rng, 14, octaves=3))
-    mottled = color * np.maximum(1 + 0.35 * noise(surface.u, surface.v, rng, 20, octaves=3), 0)
-    flake = inside(distance, softness)
+    distance = distance + 0.13 * radius * noise(u, v, rng, 4 / radius, octaves=3)
+    folds = np.abs(noise(u, v, rng, 2 / radius, octaves=2))
+    thick = inside(distance + 0.25 * radius, 0.5 * radius)
+    relief = radius * (0.25 * np.sqrt(np.maximum(-distance / radius, 0)) + 0.12 * folds)
+    shade = 1 + 0.5 * np.clip(u / radius, -1, 1) + 0.35 * noise(u, v, rng, 2.5 / radius, octaves=3)
+    mottled = color * (np.maximum(shade, 0.15) + np.exp(-((folds / 0.15) ** 2)))  # bright creases
+    shadow = 0.6 * np.exp(-((np.maximum(distance, 0) / (0.2 * radius)) ** 2))
+    surface = surface.blend(shadow * surface.cover, color=surface.color * 0.15)
+    flake = inside(distance, softness) * (0.45 + 0.55 * thick)
     return surface.blend(
-        flake, height=surface.height + crumple, color=mottled, gloss=0.02, cover=1.0
+        flake, height=surface.height + relief, color=mottled, gloss=0.02, cover=1.0
     )
 
 

@@ -1,13 +1,14 @@
 """The sample set on disk, in MVTec AD's layout."""
 
-import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from operator import index
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -22,6 +23,7 @@ __all__ = ["make"]
 
 VERSION = 2  # raise it whenever a pixel changes, so that old and new images never mix
 LABEL = "sample_set.json"
+Label = dict[str, Any]  # what that file says: version and arguments
 
 
 def make(
@@ -42,8 +44,8 @@ def make(
     It writes `<category>/train/good`, `<category>/test/{good,<defect>}/000.png` and
     `<category>/ground_truth/<defect>/000_mask.png` (0 and 255). A category is there complete or
     not at all, so that a call which was interrupted can be repeated; what is there already is
-    kept, unless an older version of this package made it: then it is made anew. Two processes may
-    call this at once: the second waits for the first.
+    kept. What an older version of this package made with the same arguments is made anew. Two
+    processes may call this at once: the second waits for the first.
 
     Args:
         root: Made if it does not exist.
@@ -55,9 +57,10 @@ def make(
         like_mvtec: Take MVTec AD's own numbers of images instead of these three; its anomalous
             images are shared out evenly among our defects.
         severity: From 0, invisible, to 1, gross; None draws it for each image.
-        seed: Fixes every pixel. An image depends on it, on the folder and on the number in its
-            name, and on nothing else: more images leave the first ones as they were.
-        workers: Threads that draw at the same time; None for one per processor.
+        seed: Fixes every pixel. An image depends on it, on size and severity, on the folder and
+            on the number in its name, and on nothing else: more images leave the first ones as
+            they were.
+        workers: Threads that draw at the same time; None for one per processor, at most eight.
 
     Raises:
         FastFlowError: If a name is unknown, a number out of range, or a category's folder exists
@@ -74,103 +77,127 @@ def make(
     for name in names:
         defects(name)  # complain of an unknown one before the work starts
     numbers = {"size": size, "train": train, "good": good, "per_defect": per_defect, "seed": seed}
-    workers = (os.cpu_count() or 1) if workers is None else workers
+    numbers = {name: index(number) for name, number in numbers.items()}
+    severity = None if severity is None else float(severity)
+    workers = _processors() if workers is None else workers
     if size < 64 or min(numbers.values()) < 0 or workers < 1 or not 0 <= (severity or 0) <= 1:
         given = {**numbers, "severity": severity, "workers": workers}
         raise FastFlowError(
-            f"cannot make a sample set with {', '.join(f'{k}={v}' for k, v in given.items())}: "
-            "the size must be at least 64, workers at least 1, the severity in [0, 1] and the "
-            "others at least 0"
+            f"cannot make a sample set with {_listed(given)}: the size must be at least 64, "
+            "workers at least 1, the severity in [0, 1] and the others at least 0"
         )
     if root.exists() and not root.is_dir():
         raise FastFlowError(f"{root} is a file: name a folder to make the sample set in")
-    plans = [_plan(name, numbers, like_mvtec, severity) for name in names]
+    label = {"name": "sample set", "version": VERSION, **numbers}
+    label |= {"like_mvtec": like_mvtec, "severity": severity}
+    if all(_is_made(root / name, label) for name in names):
+        return root  # it may well be read-only
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".sample_set.lock"):
-        missing = [plan for plan in plans if not _is_made(root / plan.category, plan.label)]
-        for plan in missing:
-            _make_category(root / plan.category, plan, workers)
+        for name in [name for name in names if not _is_made(root / name, label)]:
+            _make_category(root / name, label, workers)
     return root
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What a category's folder is to hold: how many images in which place, and its label."""
-
-    category: str
-    counts: dict[str, int]
-    numbers: dict[str, int]
-    severity: float | None
-    label: str
+def _processors() -> int:
+    """Return how many processors this process may use; more than eight threads gain nothing."""
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(mine or 1, 8)
 
 
-def _plan(
-    category: str, numbers: dict[str, int], like_mvtec: bool, severity: float | None
-) -> _Plan:
-    names, train, good = defects(category), numbers["train"], numbers["good"]
-    bad = [numbers["per_defect"]] * len(names)
-    if like_mvtec:
-        from fastflow_utils.datasets import OFFICIAL_COUNTS  # here: it waits for torch
-
-        train, good, anomalous = OFFICIAL_COUNTS[category]
-        bad = [(anomalous + i) // len(names) for i in range(len(names))]
-    counts = {"train/good": train, "test/good": good}
-    counts |= {f"test/{name}": count for name, count in zip(names, bad, strict=True)}
-    label = {"name": "sample set", "version": VERSION, "severity": severity, "images": counts}
-    label |= {"size": numbers["size"], "seed": numbers["seed"]}
-    return _Plan(category, counts, numbers, severity, json.dumps(label))
+def _listed(values: Label) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
-def _is_made(folder: Path, wanted: str) -> bool:
+def _is_made(folder: Path, wanted: Label) -> bool:
     """Return whether the category is there as wanted, or raise if something else is."""
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return False
-    if not (folder / LABEL).is_file():
+    found = _read_label(folder)
+    if found is None or folder.is_symlink():
         raise FastFlowError(
             f"{folder} exists and is not a sample set of ours: choose another folder than "
             f"{folder.parent}, or move that category out of it"
         )
-    found = (folder / LABEL).read_text().strip()
-    if found == wanted:
+    differ = [name for name in wanted if name != "version" and found.get(name) != wanted[name]]
+    if differ or found["version"] > VERSION:
+        differ = differ or ["version"]
+        there = _listed({name: found.get(name) for name in differ})
+        asked = _listed({name: wanted[name] for name in differ})
+        raise FastFlowError(
+            f"{folder} is a sample set made with {there} instead of {asked}: ask for the same, "
+            f"choose another folder than {folder.parent}, or delete that category"
+        )
+    if found["version"] == VERSION:
         return True
-    with contextlib.suppress(ValueError):
-        if json.loads(found).get("version", VERSION) < VERSION:
-            return False
-    raise FastFlowError(
-        f"{folder} is a sample set made otherwise, with {found} instead of {wanted}: ask for "
-        f"the same, choose another folder than {folder.parent}, or delete that category"
-    )
+    if strange := [path for path in folder.rglob("*") if path.is_file() and not _is_ours(path)]:
+        raise FastFlowError(
+            f"{folder} is a sample set of an older version, but {strange[0]} is not part of it: "
+            "move that elsewhere, then it is made anew"
+        )
+    return False
 
 
-def _make_category(folder: Path, plan: _Plan, workers: int) -> None:
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what an interrupted call left behind
+def _read_label(folder: Path) -> Label | None:
+    """Return what the folder says of itself, or None if it is none of ours."""
+    try:
+        label = json.loads((folder / LABEL).read_bytes())
+        if label["name"] == "sample set" and isinstance(label["version"], int):
+            return {"like_mvtec": False, "severity": None, **label}  # version 1 had neither
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    return None
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name == LABEL or re.fullmatch(r"\d{3,}(_mask)?\.png", path.name) is not None
+
+
+def _make_category(folder: Path, label: Label, workers: int) -> None:
+    partial, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "old"))
+    for leftover in (partial, old):  # of an interrupted call
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
-    images = [(place, index) for place, count in plan.counts.items() for index in range(count)]
+    images = [(place, i) for place, count in _counts(folder.name, label) for i in range(count)]
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_save_image, partial, plan, *image) for image in images]
         try:
+            jobs = [pool.submit(_save_image, partial, folder.name, *one, label) for one in images]
             for job in track(as_completed(jobs), folder.name, total=len(jobs)):
                 job.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    (partial / LABEL).write_text(plan.label + "\n")
-    shutil.rmtree(folder, ignore_errors=True)  # of an older version
+    (partial / LABEL).write_text(json.dumps(label) + "\n")
+    if folder.exists():  # of an older version
+        folder.rename(old)
     partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _save_image(folder: Path, plan: _Plan, place: str, index: int) -> None:
-    entropy = [plan.numbers["seed"], index, *f"{plan.category}/{place}".encode()]
+def _counts(category: str, label: Label) -> list[tuple[str, int]]:
+    """Return how many images each folder of a category is to hold."""
+    names, train, good = defects(category), label["train"], label["good"]
+    bad = [label["per_defect"]] * len(names)
+    if label["like_mvtec"]:
+        from fastflow_utils.datasets import OFFICIAL_COUNTS  # here: it waits for torch
+
+        train, good, anomalous = OFFICIAL_COUNTS[category]
+        bad = [(anomalous + i) // len(names) for i in range(len(names))]
+    folders = [f"test/{name}" for name in names]
+    return [("train/good", train), ("test/good", good), *zip(folders, bad, strict=True)]
+
+
+def _save_image(folder: Path, category: str, place: str, number: int, label: Label) -> None:
+    entropy = [label["seed"], number, *f"{category}/{place}".encode()]
     seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
     defect = None if place.endswith("/good") else Path(place).name
     image, mask = render(
-        plan.category, defect, size=plan.numbers["size"], seed=seed, severity=plan.severity
+        category, defect, size=label["size"], seed=seed, severity=label["severity"]
     )
-    grey = CATALOGUE[plan.category].camera.grey
-    _save(image[..., 0] if grey else image, folder / place / f"{index:03}.png")
+    grey = CATALOGUE[category].camera.grey
+    _save(image[..., 0] if grey else image, folder / place / f"{number:03}.png")
     if defect:
-        _save(np.uint8(255) * mask, folder / "ground_truth" / defect / f"{index:03}_mask.png")
+        _save(np.uint8(255) * mask, folder / "ground_truth" / defect / f"{number:03}_mask.png")
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:

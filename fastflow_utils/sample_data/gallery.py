@@ -1,7 +1,7 @@
 """What the sample set is made of, each part alone, and all of it on one sheet.
 
 >>> len(materials(size=64)), len(shapes(size=64)), len(tools(size=64))
-(11, 14, 16)
+(11, 14, 17)
 >>> sheet = contact_sheet(["screw"], size=64)  # good, three defects, the last one's mask
 >>> sheet.shape
 (64, 320, 3)
@@ -151,6 +151,7 @@ def tools(size: int = 128) -> dict[str, Picture]:
         "scratch": lambda: damage.scratch(plate, rng, here, 1.0, 0.02, tone=0.8, angle=0.5),
         "scuff": lambda: damage.scuff(plate, rng, here, 1.0, 0.2, 0.8),
         "crack": lambda: damage.crack(plate, rng, here, 1.4, 0.02, 0.05, angle=0.4),
+        "fracture": lambda: damage.fracture(plate, rng, here, 0.9, 0.02, rgb(0.6, 0.6, 0.6)),
         "cut": lambda: damage.cut(plate, rng, here, 1.2, 0.06, dark),
         "hole": lambda: damage.hole(plate, rng, here, 0.35, dark),
         "breach": lambda: damage.breach(plate, rng, here, 0.35, rgb(0.6, 0.45, 0.3), dark),

@@ -28,8 +28,8 @@ def noise(
 ) -> Field:
     """Return a smooth random field of mean 0 and spread about 1.
 
-    Random numbers on a lattice are joined by cubic B-splines, so that the field is the same at
-    any resolution.
+    Random numbers on a lattice are joined smoothly, so that the field is the same at any
+    resolution: by cubic B-splines on axes, linearly on other fields.
 
     Args:
         u: Coordinates: axes (1, N) and (N, 1), which is fastest, or fields (N, N), as turned or
@@ -62,8 +62,9 @@ def noise(
 
 def _splines(t: Field) -> Field:
     """Return the cubic B-splines with knots at the integers, at the points t, (N, splines)."""
-    first, last = int(np.floor(t.min())), int(np.floor(t.max())) + 1
-    knots = np.arange(first - 3, last + 4)
+    half = (t[-1] - t[0]) / (len(t) - 1) / 2  # to the image's edges, which no size moves
+    first, last = (int(np.floor(end)) for end in (t[0] - half + 1e-3, t[-1] + half - 1e-3))
+    knots = np.arange(first - 3, max(first, last) + 5)
     basis: Field = BSpline.design_matrix(t.astype(float), knots, 3).astype(np.float32)
     return basis
 

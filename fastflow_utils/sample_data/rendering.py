@@ -6,7 +6,6 @@ from scipy.ndimage import binary_closing
 from skimage.morphology import disk, remove_small_holes
 
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.sample_data.camera import halve
 from fastflow_utils.sample_data.categories import CATALOGUE
 from fastflow_utils.sample_data.scene import Category, Scene
 from fastflow_utils.sample_data.surface import Field, Mask, mix
@@ -75,7 +74,7 @@ def render(
         )
     streams = np.random.SeedSequence(seed).spawn(3)
     camera = recipe.camera
-    scene = Scene(recipe, size * camera.points, streams[0])
+    scene = Scene(recipe, size, streams[0])
     light = camera.shade(scene.surface)
     mask = np.zeros((size, size), dtype=bool)
     if defect is not None:
@@ -83,21 +82,21 @@ def render(
         drawn = rng.uniform(*SEVERITY)
         severity = drawn if severity is None else severity
         damaged = camera.shade(recipe.defects[defect](scene, rng, severity))
-        mask = _changed(light, damaged, size)
+        mask = _changed(light, damaged)
         light = mix(light, damaged, min(1.0, 5 * severity))
     return camera.photograph(light, np.random.default_rng(streams[2])), mask
 
 
-def _changed(light: Field, damaged: Field, size: int) -> Mask:
-    """Return where the light changed by at least three grey levels, small gaps closed."""
+def _changed(light: Field, damaged: Field) -> Mask:
+    """Return where the light changed by more than three grey levels, small gaps closed."""
     one, other = (255 * np.clip(field, 0, 1) ** np.float32(1 / 2.2) for field in (light, damaged))
     change = np.abs(one - other).max(axis=0)
-    while len(change) > size:
-        change = halve(change)
+    size = len(change)
     radius = max(1, size // 128)
-    mask = np.pad(change > 3, radius)
+    # What is fainter than that everywhere has a place all the same: where it is strongest.
+    mask = np.pad(change > min(3.0, float(change.max()) / 2), radius)
     mask = binary_closing(mask, disk(radius))[radius:-radius, radius:-radius]
-    filled: Mask = remove_small_holes(mask, max_size=size * size // 25)
+    filled: Mask = remove_small_holes(mask, max_size=size * size // 2500)
     return filled
 
 

@@ -11,7 +11,7 @@ from fastflow_utils.sample_data.surface import Field, Point, Rng, Surface, mix, 
 
 SHELL, STRIPE, FUZZ = (0.33, 0.092, 0.040), (0.075, 0.023, 0.016), (0.38, 0.23, 0.15)
 CAP, PIT = (0.25, 0.135, 0.080), (0.055, 0.030, 0.024)
-WOOD, KERNEL, TABLE = rgb(0.62, 0.42, 0.25), rgb(0.045, 0.017, 0.01), rgb(0.012, 0.012, 0.015)
+WOOD, KERNEL, TABLE = rgb(0.56, 0.36, 0.20), rgb(0.080, 0.030, 0.018), rgb(0.012, 0.012, 0.015)
 INKS = (rgb(0.75, 0.72, 0.66), rgb(0.45, 0.38, 0.40), rgb(0.02, 0.02, 0.03), rgb(0.04, 0.06, 0.25))
 
 
@@ -36,9 +36,11 @@ def surface(x: Field, y: Field, rng: Rng) -> Surface:
     scrapes = 0.6 * np.clip(np.maximum(fibre + mottle, grain) - 2.5, 0, 1)
     fuzz = 0.55 * np.clip(2.5 * north - 1.8 + 0.25 * fibre + 0.35 * mottle, 0, 1)
     worn = rng.uniform(0.2, 0.9) * np.maximum(fuzz, scrapes)
-    past = north + rng.uniform(0.45, 0.7) - 0.06 * around(rng, 60, east) + 0.03 * mottle
-    cap, rim = inside(past, 0.03), 1.3 * np.exp(-(((past - 0.01) / 0.022) ** 2))
+    past = north + rng.uniform(0.4, 0.65) + 0.07 * around(rng, 9, east) + 0.02 * (mottle + fibre)
+    cap, frayed = inside(past, 0.05), np.clip(1.5 * around(rng, 19, east) - 0.4, 0, 1)
+    rim = frayed * np.exp(-(((past - 0.005) / 0.022) ** 2))
     rough = 0.45 + 0.22 * fibre + 0.13 * grain + 0.1 * mottle
+    dark += 0.5 * (1 - frayed) * np.exp(-(((past - 0.04) / 0.025) ** 2))
     shell = ((SHELL, cover), (STRIPE, dark), (FUZZ, worn))
     color = np.maximum(coats(*shell, (PIT, cap), (CAP, cap * rough), (FUZZ, rim * rough)), 0.01)
     height = 0.62 * ball + 0.015 * cap * rough + 0.006 * ribs * (1 - cap)
@@ -51,9 +53,9 @@ def _middle(s: Surface, rng: Rng) -> Point:
 
 def crack(scene: Scene, rng: Rng, severity: float) -> Surface:
     s, length = scene.surface, damage.grow(severity, 0.15, 0.9)
-    width = damage.grow(severity, 0.002, 0.02)
-    lips = mix(s.color, WOOD, np.clip(severity * (1 + noise(s.u, s.v, rng, 14)), 0, 0.9))
-    return damage.crack(s, rng, _middle(s, rng), length, width, 0.03, wiggle=0.25, lips=lips)
+    width = damage.grow(severity, 0.005, 0.022)
+    lips = mix(0.8 * s.color, WOOD, np.clip(severity * (noise(s.u, s.v, rng, 20) - 0.4), 0, 0.5))
+    return damage.crack(s, rng, _middle(s, rng), length, width, 0.03, wiggle=0.22, lips=lips)
 
 
 def hole(scene: Scene, rng: Rng, severity: float) -> Surface:

@@ -55,7 +55,7 @@ def surface(
 
 def manipulated_front(scene: Scene, rng: Rng, severity: float) -> Surface:
     blunt, bend = damage.grow(severity, 0.06, 0.20), damage.grow(severity, 0.5, 4.5)
-    return scene.again(blunt=blunt, bend=bend * rng.choice([-1, 1]))
+    return scene.again(blunt=blunt, bend=bend * float(rng.choice([-1, 1])))
 
 
 def scratch_neck(scene: Scene, rng: Rng, severity: float) -> Surface:
@@ -65,7 +65,7 @@ def scratch_neck(scene: Scene, rng: Rng, severity: float) -> Surface:
 
 
 def thread_side(scene: Scene, rng: Rng, severity: float) -> Surface:
-    at = (rng.uniform(0.1, 0.6), 0.09 * rng.choice([-1, 1]))
+    at = (rng.uniform(0.1, 0.6), 0.09 * float(rng.choice([-1, 1])))
     return scene.again(worn=(*at, damage.grow(severity, 0.085, 0.25)))
 
 

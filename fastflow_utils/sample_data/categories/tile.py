@@ -4,9 +4,9 @@ import numpy as np
 
 from fastflow_utils.sample_data import damage
 from fastflow_utils.sample_data.camera import Camera, Light
-from fastflow_utils.sample_data.materials import noise, spots
+from fastflow_utils.sample_data.materials import cells, noise
 from fastflow_utils.sample_data.scene import Category, Scene
-from fastflow_utils.sample_data.shapes import box, inside
+from fastflow_utils.sample_data.shapes import blob, box, inside, join
 from fastflow_utils.sample_data.surface import Field, Rng, Surface, mix, pose, rgb
 
 LIGHT, DARK = rgb(0.302, 0.330, 0.308), rgb(0.043, 0.044, 0.041)
@@ -15,26 +15,28 @@ OIL = rgb(0.48, 0.43, 0.31)
 
 
 def surface(x: Field, y: Field, rng: Rng) -> Surface:
-    """Return a stone full of grains, in clumps, with small dots between them."""
+    """Return a stone full of ragged flecks that run together in clumps, with dots between them."""
     u, v = pose(x, y, rng.uniform(0, np.pi))
-    crowd = 0.005 * noise(x, y, rng, 16) + rng.normal(0.001, 0.002)
-    ragged = noise(x, y, rng, 50, octaves=2)
-    grains = spots(u, v, rng, 26, 0.052) + crowd + 0.003 * ragged
-    dots = spots(u, v, rng, 44, 0.022) + 0.5 * crowd + 0.003 * ragged
-    speckle = np.clip(0.5 - np.minimum(grains, dots) / 0.022, 0, 1)
-    speckle *= np.clip(0.94 - 0.06 * ragged, 0, 1)
+    wide, medium, small = (noise(x, y, rng, count) for count in (18, 54, 90))
+    ragged, mottled = noise(x, y, rng, 140), noise(x, y, rng, 24, octaves=2)
+    flecks = 0.35 * wide + medium + 0.8 * small + rng.normal(0, 0.1)
+    bend_u, bend_v = 0.003 * (small + medium), 0.003 * (small - medium)
+    away, border, _ = cells(u + bend_u, v + bend_v, rng, 38)
+    away -= 1.5 * np.maximum(0.3 - border, 0) ** 2  # neighbours run together
+    dots = away / 19 - 0.017 - 0.004 * wide - 0.009 * medium
+    fleck = join(0.014 * (0.9 - flecks), dots, 0.02) + 0.005 * ragged
+    speckle = np.clip(0.5 - fleck / 0.02, 0, 1) * np.clip(0.9 - 0.08 * mottled, 0, 1)
     tone = rng.lognormal(0, 0.015, (3, 1, 1)).astype(np.float32)
-    color = mix(LIGHT * tone, DARK, speckle) * (1 + 0.03 * noise(x, y, rng, 4))
-    height = 0.002 * noise(x, y, rng, 3)
-    full = np.ones_like(height)
+    ground = LIGHT * tone * (1 + 0.05 * mottled + 0.05 * ragged)
+    full, height = np.ones_like(ragged), 0.002 * noise(x, y, rng, 3)
+    color = mix(ground, DARK, speckle)
     return Surface(u, v, height, color, 0.02 * full, full, rgb(0, 0, 0))
 
 
 def crack(scene: Scene, rng: Rng, severity: float) -> Surface:
-    s = scene.surface
-    length, width = damage.grow(severity, 0.8, 5.0), damage.grow(severity, 0.007, 0.024)
-    at = damage.anywhere(s, rng)
-    return damage.crack(s, rng, at, length, width, 0.04, wiggle=0.12, chips=BARE)
+    length, width = damage.grow(severity, 0.4, 2.5), damage.grow(severity, 0.007, 0.024)
+    at = damage.anywhere(scene.surface, rng)
+    return damage.fracture(scene.surface, rng, at, length, width, BARE)
 
 
 def glue_strip(scene: Scene, rng: Rng, severity: float) -> Surface:
@@ -48,9 +50,14 @@ def glue_strip(scene: Scene, rng: Rng, severity: float) -> Surface:
 
 def oil(scene: Scene, rng: Rng, severity: float) -> Surface:
     s, radius = scene.surface, damage.grow(severity, 0.08, 0.4)
-    return damage.glue(
-        s, rng, damage.anywhere(s, rng), radius, OIL, rim=0.05, gloss=0.3, roughness=0.3
-    )
+    u, v = pose(s.u, s.v, rng.uniform(0, np.pi), damage.anywhere(s, rng))
+    spot = blob(u, v * rng.uniform(1, 1.6), rng, radius, 0.4)
+    spot = spot + 0.12 * radius * noise(s.u, s.v, rng, 10, octaves=2)
+    soaked = inside(spot, 0.35 * radius) * (0.85 + 0.1 * noise(s.u, s.v, rng, 10, octaves=2))
+    parts = np.clip(0.7 * noise(s.u, s.v, rng, 1.2 / radius), 0, 1)
+    dried = parts * np.exp(-(((spot + 0.1 * radius) / (0.015 + 0.04 * radius)) ** 2))
+    s = s.blend(soaked, color=s.color * OIL, gloss=0.05)
+    return s.blend(0.6 * dried, color=s.color * OIL)
 
 
 CATEGORY = Category(
@@ -60,7 +67,7 @@ CATEGORY = Category(
         (Light(240, 55, 1.0), Light(30, 60, 0.3)),
         ambient=0.2,
         shininess=80,
-        blur=0.004,
+        blur=0.003,
         noise=0.8,
         step=4,
     ),

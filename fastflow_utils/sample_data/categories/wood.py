@@ -40,12 +40,11 @@ def surface(x: Field, y: Field, rng: Rng) -> Surface:
 def color(scene: Scene, rng: Rng, severity: float) -> Surface:
     s, radius = scene.surface, damage.grow(severity, 0.05, 0.2)
     u, v = pose(s.u, s.v, at=damage.anywhere(s, rng))
-    ink = INKS[rng.integers(len(INKS))]
-    vessels = noise(s.u, s.v, rng, (60, 4), octaves=2)  # some draw the ink along, others hold none
-    spot = blob(u, v * rng.uniform(0.5, 1.2), rng, radius, 0.6)
-    spot = spot + radius * np.clip(0.4 * vessels, -0.8, 0.8)
-    soaked = inside(spot, 0.4 * radius) * np.clip(0.8 - 0.25 * vessels, 0, 1)
-    return s.blend((0.5 + 0.5 * severity) * soaked, color=s.color * ink)
+    vessels = noise(s.u, s.v, rng, (70, 3), octaves=3)  # some draw the ink along, others hold none
+    spot = blob(u, v * rng.uniform(0.6, 1.4), rng, radius, 0.7) / radius
+    faint = np.clip(0.55 - 1.2 * spot - 0.2 * vessels, 0, 1.2)  # it fades outwards
+    soaked = (0.5 + 0.5 * severity) * faint * np.clip(0.9 - 0.4 * vessels, 0, 1)
+    return s.blend(np.minimum(soaked, 1), color=s.color * INKS[rng.integers(len(INKS))])
 
 
 def hole(scene: Scene, rng: Rng, severity: float) -> Surface:
@@ -54,9 +53,10 @@ def hole(scene: Scene, rng: Rng, severity: float) -> Surface:
         radius = damage.grow(severity, 0.018, 0.07) * rng.uniform(0.7, 1.2)
         at = damage.anywhere(s, rng)
         u, v = pose(s.u, s.v, at=at)
-        splinters = blob(u, 0.5 * v, rng, 1.1 * radius) + 0.015 * noise(s.u, s.v, rng, (80, 8))
-        s = s.blend(0.4 * inside(splinters, 0.01), color=BARE, height=s.height - 0.003)
-        s = damage.hole(s, rng, at, radius, BORE, roughness=0.1)
+        torn = np.hypot(u, 0.5 * v) - radius + 0.03 * noise(s.u, s.v, rng, (90, 5))
+        s = s.blend(0.6 * inside(torn, 0.05), color=1.25 * s.color, height=s.height - 0.004)
+        deep = inside(np.hypot(u + 0.2 * radius, v + 0.1 * radius) - 0.8 * radius, 0.5 * radius)
+        s = damage.hole(s, rng, at, radius, mix(0.2 * s.color, BORE, deep), roughness=0.25)
     return s
 
 
@@ -64,7 +64,9 @@ def scratch(scene: Scene, rng: Rng, severity: float) -> Surface:
     s, length = scene.surface, damage.grow(severity, 0.2, 0.9)
     width, angle = damage.grow(severity, 0.005, 0.012), rng.normal(0, 0.6)
     at = damage.anywhere(s, rng)
-    return damage.scratch(s, rng, at, length, width, tone=BARE, gloss=0.1, angle=angle)
+    cut = damage.scratch(s, rng, at, length, width, tone=BARE, gloss=0.05, angle=angle)
+    pressed = np.clip(0.8 + 0.6 * noise(s.u, s.v, rng, (50, 8)), 0, 1)  # not everywhere alike
+    return s.blend(pressed, color=cut.color, height=cut.height, gloss=cut.gloss)
 
 
 CATEGORY = Category(
