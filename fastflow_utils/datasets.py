@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
+from fastflow_utils.official import OFFICIAL_COUNTS
 
 __all__ = [
     "OFFICIAL_COUNTS",
@@ -43,26 +44,6 @@ Split = Literal["train", "test"]
 
 GOOD = "good"
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-
-OFFICIAL_COUNTS = {
-    "bottle": (209, 20, 63),
-    "cable": (224, 58, 92),
-    "capsule": (219, 23, 109),
-    "carpet": (280, 28, 89),
-    "grid": (264, 21, 57),
-    "hazelnut": (391, 40, 70),
-    "leather": (245, 32, 92),
-    "metal_nut": (220, 22, 93),
-    "pill": (267, 26, 141),
-    "screw": (320, 41, 119),
-    "tile": (230, 33, 84),
-    "toothbrush": (60, 12, 30),
-    "transistor": (213, 60, 40),
-    "wood": (247, 19, 60),
-    "zipper": (240, 32, 119),
-}
-"""Images of each MVTec AD category: train, test good, test anomalous (Bergmann et al., 2019)."""
-
 
 # Where the data is ------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from fastflow_utils.sample_data.surface import Field, Rng, Surface, grid, mix
 
-__all__ = ["Camera", "Light"]
+__all__ = ["Camera", "Light", "levels"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,22 @@ class Light:
         )
 
 
+def levels(light: Field, most: float = 1.0) -> Field:
+    """Return linear light as grey levels (gamma 2.2): 1 is level 255, and `most` is the limit.
+
+    >>> levels(np.array([0.0, 0.5, 1.0, 3.0])).round().tolist()
+    [0.0, 186.0, 255.0, 255.0]
+    """
+    return 255 * np.clip(light, 0, most) ** np.float32(1 / 2.2)
+
+
 @dataclass(frozen=True)
 class Camera:
     """Lamps and a camera. Lengths are in units of half the image.
 
     From one photograph to the next the exposure varies by `exposure`, as on a production line,
     and that of each colour by about `tint`. Like a sensor behind a colour mosaic it resolves
-    brightness better than colour; that, and steps of more than one grey level, halve the files.
+    brightness better than colour; that, and steps of more than one grey level, make files small.
     """
 
     lights: tuple[Light, ...]
@@ -87,10 +96,10 @@ class Camera:
         gain = rng.lognormal(0, self.exposure)
         gains = rng.lognormal(0, self.tint, (3, 1, 1)).astype(np.float32) * np.float32(gain)
         light *= gains * (1 - self.vignette / 2 * (x**2 + y**2))
-        levels = 255 * np.clip(light, 0, 1.2) ** np.float32(1 / 2.2)
-        grey = levels[1]
+        seen = levels(light, most=1.2)  # beyond 1, so that noise does not darken white
+        grey = seen[1]
         grain = self.noise * (0.6 + grey / 320) * rng.standard_normal(grey.shape, np.float32)
-        color = 0 * levels if self.grey else gaussian_filter(levels - grey, 1.5, axes=(1, 2))
+        color = 0 * seen if self.grey else gaussian_filter(seen - grey, 1.5, axes=(1, 2))
         steps = np.rint((grey + grain) / self.step) + np.rint(color / self.step)
         image: NDArray[np.uint8] = np.clip(self.step * steps, 0, 255).astype(np.uint8)
         return image.transpose(1, 2, 0)

@@ -119,12 +119,11 @@ def crack(
     depth: float,
     *,
     angle: float | None = None,
-    branches: int = 1,
     wiggle: float = 0.35,
     chips: Field | None = None,
     lips: Field | None = None,
 ) -> Surface:
-    """Crack the material: a jagged, dark groove that tapers, with branches and one bright lip.
+    """Crack the material: a jagged, dark groove that tapers, with a branch and a bright lip.
 
     Along the groove the outer layer may have chipped off and bare what has the colour `chips`.
     The edges of the groove have the colour `lips`; by default a little more than the surface's.
@@ -133,13 +132,11 @@ def crack(
     trunk = wander(rng, at, angle, length, wiggle, 16)
     distance, along = path(surface.u, surface.v, trunk)
     distance = distance - width * (1 - np.abs(2 * along - 1)) ** 0.5
-    for _ in range(branches):
-        root = trunk[int(rng.integers(4, 12))]
-        fork = wander(
-            rng, root, angle + rng.choice([-1, 1]) * rng.uniform(0.5, 1.2), length, wiggle
-        )
-        away, along = path(surface.u, surface.v, fork[6:])
-        distance = np.minimum(distance, away - 0.6 * width * (1 - along))
+    root = trunk[int(rng.integers(4, 12))]
+    turn = rng.choice([-1, 1]) * rng.uniform(0.5, 1.2)
+    branch = wander(rng, root, angle + turn, length, wiggle)[6:]
+    away, along = path(surface.u, surface.v, branch)
+    distance = np.minimum(distance, away - 0.6 * width * (1 - along))
     distance = distance + 0.3 * width * noise(surface.u, surface.v, rng, 60)
     reach = 0.024 if lips is None else 0.012
     lip = inside(distance - reach / 2, reach)
@@ -374,20 +371,18 @@ def glue(
     radius: float,
     tint: Field,
     *,
-    rim: float = 0.0,
+    rim: float,
     gloss: float = 0.35,
     roughness: float = 0.5,
 ) -> Surface:
-    """Spill clear glue: a smooth, glossy drop that fills the relief and tints what is below.
+    """Spill clear glue: a smooth, glossy film that fills the relief and tints what is below.
 
-    With a `rim` it is a puddle: a flat film with a round edge of this width.
+    Its edge is round over the width `rim`.
     """
     u, v = pose(surface.u, surface.v, rng.uniform(0, np.pi), at)
     distance = blob(u, v * rng.uniform(1, 1.6), rng, radius, roughness)
     drop = inside(distance, 0.03)
-    dome = 0.35 * np.sqrt(np.maximum(-distance * radius, 0))
-    if rim:
-        dome = 0.3 * rim * np.sqrt(1 - np.clip(1 + distance / rim, 0, 1) ** 2)
+    dome = 0.3 * rim * np.sqrt(1 - np.clip(1 + distance / rim, 0, 1) ** 2)
     dome = dome + 0.004 * noise(surface.u, surface.v, rng, 12)
     level = float(np.mean(surface.height, where=drop > 0.5) if (drop > 0.5).any() else 0)
     return surface.blend(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
+from fastflow_utils.official import OFFICIAL_COUNTS
 from fastflow_utils.sample_data.categories import CATALOGUE
 from fastflow_utils.sample_data.rendering import CATEGORIES, defects, render
 
@@ -179,8 +180,6 @@ def _counts(category: str, label: Label) -> list[tuple[str, int]]:
     names, train, good = defects(category), label["train"], label["good"]
     bad = [label["per_defect"]] * len(names)
     if label["like_mvtec"]:
-        from fastflow_utils.datasets import OFFICIAL_COUNTS  # here: it waits for torch
-
         train, good, anomalous = OFFICIAL_COUNTS[category]
         bad = [(anomalous + i) // len(names) for i in range(len(names))]
     folders = [f"test/{name}" for name in names]

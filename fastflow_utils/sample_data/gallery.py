@@ -1,7 +1,7 @@
 """What the sample set is made of, each part alone, and all of it on one sheet.
 
 >>> len(materials(size=64)), len(shapes(size=64)), len(tools(size=64))
-(11, 14, 17)
+(10, 14, 17)
 >>> sheet = contact_sheet(["screw"], size=64)  # good, three defects, the last one's mask
 >>> sheet.shape
 (64, 320, 3)
@@ -22,7 +22,6 @@ from fastflow_utils.sample_data.materials import (
     noise,
     rings,
     specks,
-    spots,
     strands,
     weave,
 )
@@ -82,7 +81,6 @@ def materials(size: int = 128) -> dict[str, Picture]:
         "strands": 0.02 * strands(r, angle, rng, (0.5, 0.6, 0.7), 0.015),
         "rings": 0.03 * season,
         "cells": 0.2 * np.minimum(cells(u, v, rng, 8)[1], 0.15),
-        "spots": 0.05 * inside(spots(u, v, rng, 8, 0.12), 0.02),
         "specks": 0.02 * specks(u, v, rng, 20, 1.5),
         "weave": 0.05 * weave(across, down, rng)[0],
         "mesh": 0.05 * mesh((across - down) / 3, (across + down) / 3, rng, 0.06)[0],
@@ -162,7 +160,7 @@ def tools(size: int = 128) -> dict[str, Picture]:
         "chip": lambda: damage.chip(plate, rng, ellipse(plate.u, plate.v, 0.5, 0.4), here, 0.4),
         "stain": lambda: damage.stain(plate, rng, here, 0.4, rgb(0.6, 0.2, 0.15), 0.9),
         "contamination": lambda: damage.contamination(plate, rng, here, 0.35, rgb(0.1, 0.12, 0.1)),
-        "glue": lambda: damage.glue(plate, rng, here, 0.4, rgb(0.9, 0.9, 0.8)),
+        "glue": lambda: damage.glue(plate, rng, here, 0.4, rgb(0.9, 0.9, 0.8), rim=0.1),
         "thread": lambda: damage.thread(plate, rng, here, 1.6, rgb(0.6, 0.55, 0.5)),
         "fibres": lambda: damage.fibres(plate, rng, here, 0.4, 12, tone=0.05),
     }

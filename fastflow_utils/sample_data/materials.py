@@ -17,7 +17,6 @@ __all__ = [
     "noise",
     "rings",
     "specks",
-    "spots",
     "strands",
     "weave",
 ]
@@ -145,15 +144,6 @@ def cells(
             np.minimum(first, away, out=first)
     first, second = np.sqrt(first), np.sqrt(second)
     return first, (second - first) / 2, name.take(owner)
-
-
-def spots(u: Field, v: Field, rng: Rng, count: float, radius: float) -> Field:
-    """Return the distance to round grains of at most `radius`, one per cell of the mosaic.
-
-    The sizes are uniform from 0 to `radius`. Distances are in the image's unit.
-    """
-    away, _, size = cells(u, v, rng, count)
-    return away * (2 / count) - radius * size
 
 
 def specks(

@@ -6,6 +6,7 @@ from scipy.ndimage import binary_closing
 from skimage.morphology import disk, remove_small_holes
 
 from fastflow_utils.errors import FastFlowError
+from fastflow_utils.sample_data.camera import levels
 from fastflow_utils.sample_data.categories import CATALOGUE
 from fastflow_utils.sample_data.scene import Category, Scene
 from fastflow_utils.sample_data.surface import Field, Mask, mix
@@ -51,8 +52,8 @@ def render(
 
     Returns:
         The image (H, W, 3) uint8, and the mask (H, W) bool: True where the defect, at full
-        contrast, changes the light that reaches the camera by more than the noise; nowhere in a
-        good image.
+        contrast, changes the light that reaches the camera by more than three grey levels;
+        nowhere in a good image.
 
     Raises:
         FastFlowError: If the category or the defect is unknown, the size too small, the seed
@@ -89,8 +90,7 @@ def render(
 
 def _changed(light: Field, damaged: Field) -> Mask:
     """Return where the light changed by more than three grey levels, small gaps closed."""
-    one, other = (255 * np.clip(field, 0, 1) ** np.float32(1 / 2.2) for field in (light, damaged))
-    change = np.abs(one - other).max(axis=0)
+    change = np.abs(levels(light) - levels(damaged)).max(axis=0)
     size = len(change)
     radius = max(1, size // 128)
     # What is fainter than that everywhere has a place all the same: where it is strongest.

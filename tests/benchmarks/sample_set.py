@@ -65,7 +65,7 @@ def by_severity(model: Any, category: str) -> list[float]:
     areas = []
     for severity in SEVERITIES:
         with TemporaryDirectory() as folder:
-            root = make(folder, [category], train=0, seed=3, severity=severity, workers=1)
+            root = make(folder, [category], train=0, seed=3, severity=severity)
             test = MVTecAD(root, category, "test", model.backbone.image_size)
             features = extract(model.backbone, test, cache=Path(folder) / "features")
             evaluation = evaluate(model, features, test)
