@@ -23,7 +23,9 @@ def test_page_fetches_nothing(path: Path):
 
 
 @every_notebook
-def test_executes_on_the_sample_set(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_executes_on_the_sample_set(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # The tests run on one thread, which rounds features otherwise: keep those out of the cache.
+    monkeypatch.setenv("FASTFLOW_CACHE", str(tmp_path))
     for name in ("DATA", "CATEGORY", "BACKBONE"):
         monkeypatch.delenv(f"FASTFLOW_{name}", raising=False)
     monkeypatch.setenv("FASTFLOW_EPOCHS", "1")
