@@ -1,5 +1,9 @@
 """The course's figures. Each function returns a matplotlib ``Figure`` and shows nothing itself.
 
+Importing this module in a notebook sets the series' style for every figure made there: text that
+can be read from the back of a room, colours that colour-blind readers can tell apart, and no line
+in the colours of good and anomalous but what is good and anomalous.
+
 A figure that a notebook cell returns is shown once, and ``figure.savefig(path)`` keeps it. Figures
 of the sample set say so: their title comes from :func:`title`.
 """
@@ -10,9 +14,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from cycler import cycler
 from IPython import get_ipython
 from IPython.core.pylabtools import select_figure_formats
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -37,13 +42,24 @@ __all__ = [
     "training_curve",
 ]
 
-GOOD_COLOUR, ANOMALOUS_COLOUR = (
-    sns.color_palette("colorblind")[0],
-    sns.color_palette("colorblind")[1],
-)
+GOOD_COLOUR, ANOMALOUS_COLOUR, *OTHER_COLOURS = sns.color_palette("colorblind")
+STYLE = {
+    "font.size": 12,
+    "axes.titlesize": 12,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+    "legend.fontsize": 10.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=OTHER_COLOURS),
+    "figure.dpi": 80,
+    "figure.constrained_layout.use": True,
+}
 
 if (shell := get_ipython()) is not None:  # a notebook: show a Figure as what it is, a picture
     select_figure_formats(shell, {"png"})
+    rcParams.update(STYLE)
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
@@ -108,9 +124,9 @@ def image_grid(
     for row, name in enumerate(rows):
         for column, picture in enumerate(pictures[row]):
             _frame(axes[row, column]).imshow(picture)
-        axes[row, 0].set_ylabel(name, fontsize=9)
+        axes[row, 0].set_ylabel(name, fontsize=10.5)
     for column, name in enumerate(columns):
-        axes[0, column].set_title(name, fontsize=10)
+        axes[0, column].set_title(name, fontsize=11)
     figure.suptitle(heading)
     return figure
 

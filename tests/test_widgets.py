@@ -1,14 +1,18 @@
 """Controls only where somebody can move them; the figure always."""
 
+import importlib
+
 import ipywidgets
 import pytest
 import torch
 from matplotlib.figure import Figure
 
-from fastflow_utils import frontend, widgets
+from fastflow_utils import frontend
 from fastflow_utils.backbones import Backbone
 from fastflow_utils.datasets import MVTecAD
 from fastflow_utils.widgets import explore, explore_features, feature_figure
+
+live_module = importlib.import_module("fastflow_utils.widgets.explore")
 
 
 def render(width: float, name: str) -> Figure:
@@ -21,7 +25,7 @@ def render(width: float, name: str) -> Figure:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What reaches the page."""
     things: list[object] = []
-    monkeypatch.setattr(widgets, "display", things.append)
+    monkeypatch.setattr(live_module, "display", things.append)
     return things
 
 
@@ -39,7 +43,7 @@ def test_static_twin_is_the_figure_at_the_first_values(shown):
 
 
 def test_live_controls_redraw(monkeypatch, shown):
-    monkeypatch.setattr(widgets, "is_live", lambda: True)
+    monkeypatch.setattr(live_module, "is_live", lambda: True)
     drawn = []
 
     def remember(width: float, name: str) -> Figure:
@@ -55,7 +59,7 @@ def test_live_controls_redraw(monkeypatch, shown):
 
 @pytest.mark.parametrize("live", [False, True])
 def test_an_error_in_render_is_raised_before_any_control(monkeypatch, shown, live):
-    monkeypatch.setattr(widgets, "is_live", lambda: live)
+    monkeypatch.setattr(live_module, "is_live", lambda: live)
     with pytest.raises(ZeroDivisionError):
         explore(lambda width: 1 / 0, width=ipywidgets.IntSlider(2, 1, 5))
     assert shown == []

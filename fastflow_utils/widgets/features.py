@@ -1,12 +1,10 @@
-"""Figures with controls, each with a static twin that needs none."""
+"""What each layer of a backbone sees, at a place of one's choice."""
 
-from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
 import seaborn as sns
 import torch
-from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from torch import Tensor
@@ -14,39 +12,10 @@ from torch import Tensor
 from fastflow_utils.backbones import Backbone
 from fastflow_utils.datasets import MVTecAD
 from fastflow_utils.features import cosine_similarity, pca_colours
-from fastflow_utils.frontend import is_live
 from fastflow_utils.plots import image_grid, show, title
+from fastflow_utils.widgets.explore import explore
 
-__all__ = ["explore", "explore_features", "feature_figure"]
-
-
-def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> Figure | None:
-    """Draw ``render`` at the controls' first values and, where somebody can move them, add them.
-
-    Without a live frontend (nbconvert, papermill, a script) no widget reaches the page: the figure
-    at the first values is all there is, so an executed notebook reads well everywhere. An error in
-    ``render`` is raised either way, before any control is shown.
-
-    Args:
-        render: Takes the controls' values by name, returns a figure.
-        **controls: One widget for each argument, such as ``ipywidgets.IntSlider(3, 0, 9)``.
-
-    Returns:
-        The figure; None with a live frontend, which shows it beneath the controls.
-
-    Example:
-        >>> figure = explore(lambda width: Figure((width, 2)), width=ipywidgets.IntSlider(3, 1, 9))
-        >>> float(figure.get_figwidth())
-        3.0
-    """
-    figure = render(**{name: control.value for name, control in controls.items()})
-    if not is_live():
-        return figure
-    output = ipywidgets.interactive_output(lambda **values: display(render(**values)), controls)
-    for name, control in controls.items():
-        control.description = control.description or name.replace("_", " ")
-    display(ipywidgets.VBox([*controls.values(), output]))
-    return None
+__all__ = ["explore_features", "feature_figure"]
 
 
 def feature_figure(
