@@ -9,6 +9,7 @@ of the sample set say so: their title comes from :func:`title`.
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,7 @@ STYLE = {
 
 if (shell := get_ipython()) is not None:  # a notebook: show a Figure as what it is, a picture
     select_figure_formats(shell, {"png"})
-    rcParams.update(STYLE)
+    rcParams.update(cast(Any, STYLE))
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
