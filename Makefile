@@ -21,10 +21,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # A .venv that was copied or moved here, or whose Python is gone, is not ready.
 $(shell grep -qsxF "$(CURDIR)" .venv/ready-* && $(PY) -c "" 2>/dev/null || rm -f .venv/ready-*)
 
-.PHONY: help tutorial test lab notebooks results bench sample-set lint lock clean
+.PHONY: help tutorial test test-browser lab notebooks results bench sample-set course lint lock clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 tutorial: $(READY)  ## execute the notebooks; results, and pages to read in build/html
 	@$(PY) notebooks/run.py html
@@ -32,11 +32,15 @@ tutorial: $(READY)  ## execute the notebooks; results, and pages to read in buil
 test: $(READY)  ## the package, the notebooks and the set-up
 	@$(PY) -m pytest -n 2
 
+test-browser: $(READY)  ## the notebooks in JupyterLab and their pages, in headless Chromium
+	@$(PY) -m pytest tests/browser
+
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab notebooks
 
 notebooks: $(READY)  ## execute the notebooks in place, ready to commit
 	@$(PY) notebooks/run.py inplace
+	@$(PY) notebooks/run.py inplace --folder notebooks/solutions
 
 results: $(READY)  ## measure on real images, DATA=folder WEIGHTS=file; write the README's tables
 	@$(PY) tests/benchmarks/results.py $(if $(DATA),--data $(DATA)) $(if $(WEIGHTS),--weights $(WEIGHTS))
@@ -46,6 +50,9 @@ bench: $(READY) $(if $(DATA),build/peer/ready)  ## speed beside the peer, DATA=f
 
 sample-set: $(READY)  ## how hard the sample set is, three seeds; its contact sheet
 	@$(PY) tests/benchmarks/sample_set.py
+
+course: $(READY)  ## seconds of the notebooks, delays of their widgets; the README's table
+	@$(PY) tests/benchmarks/course.py
 
 build/peer/ready:  # the peer needs other versions: a virtual environment of its own
 	@$(PYTHON) -m venv build/peer

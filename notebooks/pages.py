@@ -1,7 +1,7 @@
 """Notebooks as web pages that need no network: figures, formulas and styles are inside."""
 
 import re
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 
 from jinja2 import pass_context
@@ -10,9 +10,10 @@ from math_core import LatexToMathML
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
 
-__all__ = ["formula_errors", "promise", "render", "title"]
+__all__ = ["card", "cover", "formula_errors", "promise", "render", "text_page", "title"]
 
 HERE = Path(__file__).resolve().parent
 LATEX = LatexToMathML(continue_on_error=True, fancy_error=False)
@@ -28,6 +29,31 @@ def promise(notebook: NotebookNode) -> str:
     text = notebook.cells[0].source.partition("\n")[2].strip()
     paragraph = " ".join(text.split("\n\n")[0].split())
     return re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph, maxsplit=1)[0]
+
+
+def cover(notebook: NotebookNode) -> str | None:
+    """Return the picture of the cell with the tag `cover`, as the address of an image."""
+    for cell in notebook.cells:
+        if "cover" in cell.metadata.get("tags", []):
+            for output in cell.get("outputs", []):
+                for kind in ("image/png", "image/jpeg"):
+                    if picture := output.get("data", {}).get(kind):
+                        return f"data:{kind};base64,{picture.strip()}"
+    return None
+
+
+def card(notebook: NotebookNode, page: str, took: str) -> str:
+    """Return a notebook's entry in the index: picture, title, promise and time, as HTML."""
+    picture = f'<img src="{cover(notebook)}" alt="">' if cover(notebook) else ""
+    return (
+        f'<a class="card" href="{page}">{picture}<span><strong>{escape(title(notebook))}</strong>'
+        f"<br>{escape(promise(notebook))}<br><small>{escape(took)}</small></span></a>"
+    )
+
+
+def text_page(text: str, **context: str | None) -> str:
+    """Return a Markdown text as a page in the notebooks' style."""
+    return render(new_notebook(cells=[new_markdown_cell(text)]), **context)
 
 
 def render(notebook: NotebookNode, **context: str | None) -> str:
@@ -81,6 +107,7 @@ class _Renderer(IPythonRenderer):
         return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        url = re.sub(r"^(\d[\w-]*)\.ipynb\b", r"\1.html", url)  # a page beside this one
-        url = re.sub(r"^\.\./", "../../", url)  # a file of the repository, seen from build/html
-        return super().link(text, url, title)
+        page = re.sub(r"^((?:\.\./|solutions/)?[\w-]+)\.(?:ipynb|md)(?=#|$)", r"\1.html", url)
+        if page == url or Path(url).name == "README.md":  # of the repository, from build/html
+            return super().link(text, re.sub(r"^\.\./", "../../", url), title)
+        return super().link(text, page, title)

@@ -3,6 +3,7 @@
     python notebooks/run.py html       executed copies as pages, in build/html
     python notebooks/run.py inplace    executed and saved, ready to commit
     python notebooks/run.py check      not executed: fit to commit as they are?
+    python notebooks/run.py links      not executed: the line of links written anew in each
 
 The start of a name chooses: `python notebooks/run.py html 03`. Parameters are environment
 variables (FASTFLOW_DATA, FASTFLOW_CATEGORY, ...), which are passed on to the notebooks.
@@ -23,11 +24,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
+from links import broken, sources, with_links
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.filters.ansi import strip_ansi
 from nbconvert.preprocessors import ExecutePreprocessor
 from nbformat import NotebookNode
-from pages import formula_errors, promise, render, title
+from pages import card, formula_errors, render, text_page
 
 __all__ = ["MACHINE", "Run", "check", "execute", "results", "save_in_place", "write_pages"]
 
@@ -187,9 +189,24 @@ def check(path: Path) -> list[str]:
         (len(cells) > 40, f"{len(cells)} code cells; at most 40"),
         (max(lines) > 25, f"a code cell of {max(lines)} lines; at most 25"),
         (statistics.median(lines) > 6, "the median code cell has more than 6 lines"),
-        (not _code_cells(notebook, "parameters"), "no cell has the tag 'parameters'"),
+        (
+            not _code_cells(notebook, "parameters") and path.parent.name != "solutions",
+            "no cell has the tag 'parameters'",
+        ),
     ]
-    return [problem for found, problem in findings if found] + formula_errors(render(notebook))
+    problems = [problem for found, problem in findings if found]
+    problems += [
+        f"a link to {link}, which is not there" for link in broken(sources(notebook), path.parent)
+    ]
+    return problems + formula_errors(render(notebook))
+
+
+def write_links(path: Path) -> list[str]:
+    """Bring the line of links in a notebook's first cell up to date; nothing else changes."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = with_links(notebook.cells[0].source, path.name)
+    nbformat.write(notebook, path)
+    return []
 
 
 def _digest(notebook: NotebookNode) -> str:
@@ -209,23 +226,35 @@ def _machine_traces(output: NotebookNode) -> list[str]:
 # Showing
 
 
-def write_pages(runs: list[Run], folder: Path) -> Path:
-    """Write each executed notebook as a page, and `index.html`, whose path is returned."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.html"):
+def write_pages(runs: list[Run], folder: Path, solutions: list[Path]) -> Path:
+    """Write a site that needs no network; return the path of its `index.html`.
+
+    Args:
+        runs: The executed notebooks, each of which becomes a page.
+        folder: Made if it is missing; pages of an earlier site in it are removed.
+        solutions: Notebooks with worked solutions, shown as they were committed.
+    """
+    (folder / "solutions").mkdir(parents=True, exist_ok=True)
+    for old in [*folder.glob("*.html"), *folder.glob("solutions/*.html")]:
         old.unlink()
     names = [run.path.stem for run in runs]
     data = f"data in `{data}`" if (data := os.environ.get("FASTFLOW_DATA")) else "the sample set"
-    index = [f"# FastFlow notebooks\n\nExecuted from top to bottom, on {data}."]
+    index = [
+        "# FastFlow notebooks",
+        f"Anomaly detection with normalizing flows, in {len(runs)} notebooks, executed from top "
+        f"to bottom on {data}. One page has [the notation](notation.md) of all of them.",
+    ]
     for run, previous, following in zip(runs, [None, *names], [*names[1:], None], strict=False):
         page = render(run.notebook, index="index.html", previous=previous, next=following)
         (folder / f"{run.path.stem}.html").write_text(page, encoding="utf-8")
-        took = f"{'**failed** after' if run.failure else 'executed in'} {run.seconds:.0f} s"
-        link = f"[{title(run.notebook)}]({run.path.name})"
-        index.append(f"### {link}\n\n{promise(run.notebook)}\n\n*{took}*")
-    cells = [nbformat.v4.new_markdown_cell(source) for source in index]
-    page = render(nbformat.v4.new_notebook(cells=cells))
-    (folder / "index.html").write_text(page, encoding="utf-8")
+        took = f"{'failed after' if run.failure else 'executed in'} {run.seconds:.0f} s"
+        index.append(card(run.notebook, f"{run.path.stem}.html", took))
+    for path in solutions:
+        page = render(nbformat.read(path, as_version=4), index="../index.html")
+        (folder / "solutions" / f"{path.stem}.html").write_text(page, encoding="utf-8")
+    notation = (NOTEBOOKS / "notation.md").read_text(encoding="utf-8")
+    (folder / "notation.html").write_text(text_page(notation, index="index.html"), "utf-8")
+    (folder / "index.html").write_text(text_page("\n\n".join(index)), encoding="utf-8")
     return folder / "index.html"
 
 
@@ -242,7 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("mode", choices=["html", "inplace", "check"])
+    parser.add_argument("mode", choices=["html", "inplace", "check", "links"])
     parser.add_argument("names", nargs="*", metavar="NAME", help="start of a notebook's name")
     parser.add_argument("--folder", type=Path, default=NOTEBOOKS, help="where the notebooks are")
     parser.add_argument("--output", type=Path, default=PAGES, help="where the pages go")
@@ -262,6 +291,8 @@ def main(arguments: list[str] | None = None) -> int:
     for path in paths:
         if options.mode == "check":
             problems = check(path)
+        elif options.mode == "links":
+            problems = write_links(path)
         else:
             print(f"{path.name} ...", end=" ", flush=True)
             run = execute(path, options.cell_timeout, options.limit)
@@ -275,7 +306,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{path.name}: {problem}", file=sys.stderr, flush=True)
             failed = True
     if options.mode == "html":
-        index = write_pages(runs, options.output)
+        solutions = sorted((options.folder / "solutions").glob("[0-9]*.ipynb"))
+        index = write_pages(runs, options.output, solutions)
         print(f"\n{results(runs)}\nThe notebooks as pages: {index}")
     return int(failed)
 

@@ -65,10 +65,10 @@ def test_conda_environment_carries_the_same_names_and_bounds():
 
 def test_make_targets_named_in_the_texts_exist():
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for name in ("README.md", ".ci/run", ".github/workflows/ci.yml"):
         text = (ROOT / name).read_text()
-        named = set(re.findall(r"(?:`|^\s*\$? ?|run: )make ([a-z]+)", text, re.MULTILINE))
+        named = set(re.findall(r"(?:`|^\s*\$? ?|run: )make ([a-z-]+)", text, re.MULTILINE))
         assert named <= targets, name
 
 

@@ -1,0 +1,180 @@
+"""Measure the course: seconds of each notebook, size of its cells, delay of its widgets.
+
+    make course                                      # everything, about a quarter of an hour
+    python tests/benchmarks/course.py --tables       # write the tables from course.json
+
+A notebook is executed as `make tutorial` does, with nothing else on the machine, without features
+in the cache. For the widgets it is run once more, in JupyterLab in headless Chromium: each
+control is moved by the keyboard, forward and back, and the time is taken in the page, from the
+key to the redrawn picture.
+
+The figures are kept in ``course.json`` beside this file; the README's and this folder's tables
+and the lines **Time** of the notebooks are written from them.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import statistics
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from playwright.sync_api import TimeoutError
+from results import written
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "tests" / "browser")]
+
+import run  # noqa: E402
+from live import open_browser, open_lab, press, run_all, widgets  # noqa: E402
+from pages import promise, title  # noqa: E402
+
+from fastflow_utils.exercises import chapter  # noqa: E402
+
+STORE = HERE / "course.json"
+PAGE, README = HERE / "README.md", ROOT / "README.md"
+COURSE = sorted(run.NOTEBOOKS.glob("[0-9]*.ipynb"))
+PRESSES = 20  # of each control
+
+
+def seconds(path: Path) -> float:
+    """Return how long a notebook takes, with an empty cache of features."""
+    with TemporaryDirectory() as cache:
+        os.environ["FASTFLOW_CACHE"] = cache
+        done = run.execute(path)
+    del os.environ["FASTFLOW_CACHE"]
+    if done.failure:
+        sys.exit(f"{path.name}: {done.failure}")
+    return round(done.seconds, 1)
+
+
+def size(path: Path) -> dict[str, Any]:
+    """Return a notebook's numbers of cells, lines, words, checks and exercises."""
+    notebook = run.nbformat.read(path, as_version=4)
+    cells = run._code_cells(notebook)
+    lines = [len(cell.source.splitlines()) for cell in cells]
+    exercises = chapter(int(path.name[:2]))
+    return {
+        "cells": len(cells),
+        "median": statistics.median(lines),
+        "longest": max(lines),
+        "words": len(run.sources(notebook).split()),
+        "asserts": sum(cell.source.count("assert ") for cell in cells),
+        "exercises": len(exercises),
+        "mistakes": sum(len(exercise.mistakes) for exercise in exercises.values()),
+        "megabytes": round(path.stat().st_size / 1e6, 2),
+    }
+
+
+def delays(path: Path) -> dict[str, list[float]]:
+    """Return the milliseconds from a key to the redrawn picture, for each control."""
+    found: dict[str, list[float]] = {}
+    with (
+        TemporaryDirectory() as folder,
+        open_browser() as browser,
+        open_lab(Path(folder), FASTFLOW_EPOCHS="2") as lab,
+    ):
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        lab.open(page, path.name)
+        run_all(page)
+        for number, widget in enumerate(widgets(page), 1):
+            for control in widget.controls:
+                times = found.setdefault(f"{number} {control.label}", [])
+                for key in [*PRESSES // 2 * control.keys[:1], *PRESSES // 2 * control.keys[1:]]:
+                    try:
+                        times.append(round(press(page, widget, control, key, limit=2), 1))
+                    except TimeoutError:  # the end of the range: nothing to redraw
+                        continue
+        page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    return found
+
+
+def series(store: dict[str, Any]) -> str:
+    """Return the README's table."""
+    lines = ["| | the promise | runs in |", "|---|---|---:|"]
+    for path in COURSE:
+        notebook = run.nbformat.read(path, as_version=4)
+        link = f"[{title(notebook)}](notebooks/{path.name})"
+        took = store["notebooks"][path.stem]["seconds"]
+        lines.append(f"| {link} | {promise(notebook)} | {took:.0f} s |")
+    total = sum(one["seconds"] for one in store["notebooks"].values())
+    lines.append(f"| | **all {len(COURSE)}** | **{total / 60:.1f} min** |")
+    return "\n".join(lines)
+
+
+def tables(store: dict[str, Any]) -> str:
+    """Return the tables of this folder's page."""
+    names = ("seconds", "cells", "median", "longest", "words", "asserts", "exercises", "mistakes")
+    heads = ("seconds", "code cells", "median lines", "longest", "words", "asserts", "exercises")
+    lines = [
+        f"Measured by `make course` on {store['cores']} cores; empty cache of features, sample "
+        "set. The last column counts plausible wrong answers, each of which its checker rejects "
+        "with a hint (`tests/test_exercises.py`).",
+        "",
+        f"| notebook | {' | '.join(heads)} | wrong answers rejected |",
+        "|---|" + "---:|" * len(names),
+    ]
+    for name, one in store["notebooks"].items():
+        lines.append(f"| {name} | {' | '.join(f'{one[key]:g}' for key in names)} |")
+    lines += [
+        "",
+        "Milliseconds from a key to the redrawn picture in JupyterLab, headless Chromium on the "
+        "same two cores:",
+        "",
+        "| notebook | control | presses | median | 95 % | most |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for name, one in store["notebooks"].items():
+        for control, times in one["delays"].items():
+            ordered = sorted(times)
+            high = ordered[math.ceil(0.95 * len(ordered)) - 1]
+            cells = (len(times), statistics.median(times), high, ordered[-1])
+            lines.append(
+                f"| {name} | {control.partition(' ')[2]} | {cells[0]} | "
+                + " | ".join(f"{value:.0f}" for value in cells[1:])
+                + " |"
+            )
+    return "\n".join(lines)
+
+
+def write_time(path: Path, took: float) -> None:
+    """Bring the line **Time** of a notebook up to date: seconds, rounded up to five."""
+    notebook = run.nbformat.read(path, as_version=4)
+    about = f"about {5 * math.ceil(took / 5)} s to run"
+    source, count = re.subn(r"about \d+ s to run", about, notebook.cells[0].source)
+    if count != 1:
+        sys.exit(f"{path.name}: no 'about N s to run' in its first cell")
+    notebook.cells[0].source = source
+    run.nbformat.write(notebook, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tables", action="store_true", help="measure nothing")
+    parser.add_argument("names", nargs="*", help="start of the names of notebooks; default: all")
+    arguments = parser.parse_args()
+    store = json.loads(STORE.read_text()) if STORE.exists() else {"notebooks": {}}
+    for path in COURSE:
+        if arguments.tables or not path.name.startswith(tuple(arguments.names) or ("",)):
+            continue
+        print(path.stem, "...", end=" ", flush=True)
+        one = {"seconds": seconds(path), **size(path), "delays": delays(path)}
+        print(one["seconds"], "s", flush=True)
+        store["notebooks"][path.stem] = one
+        store["notebooks"] = dict(sorted(store["notebooks"].items()))
+        store["cores"] = os.cpu_count()
+        STORE.write_text(json.dumps(store, indent=1) + "\n")
+    for path in COURSE:
+        write_time(path, store["notebooks"][path.stem]["seconds"])
+    README.write_text(written(README.read_text(), series(store), "course"))
+    PAGE.write_text(written(PAGE.read_text(), tables(store), "course"))
+    print(tables(store))
+
+
+if __name__ == "__main__":
+    main()
