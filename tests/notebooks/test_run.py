@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import run
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from pages import formula_errors, promise, render
+from pages import card, cover, formula_errors, promise, render, text_page
 
 TEXT = "# A title\n\nWhat you will be able to do, e.g. this. And more."
 PARAMETERS = new_code_cell("N = 3", metadata={"tags": ["parameters"]})
@@ -234,6 +234,34 @@ def test_pages_typeset_formulas_embed_figures_and_fetch_nothing():
     assert 'href="04_fastflow.html#loss"' in page and 'href="../../data/README.md"' in page
     assert not re.search(r"<script|<link|https?://|@import|url\(", page)
     assert formula_errors(page) == []
+
+
+def test_the_index_has_picture_title_promise_and_time():
+    figure = new_output("display_data", {"image/jpeg": "/9j/4AAQ\n", "text/plain": ""})
+    cell = new_code_cell("plot()", outputs=[figure], metadata={"tags": ["cover"]})
+    notebook = new_notebook(cells=[new_markdown_cell(TEXT.replace("title", "<b>")), cell])
+    assert cover(notebook) == "data:image/jpeg;base64,/9j/4AAQ"
+    page = text_page(card(notebook, "01_a.html", "executed in 3 s"))
+    for part in ("A &lt;b&gt;", "able to do, e.g. this.", "in 3 s", 'href="01_a.html"', "/9j/4"):
+        assert part in page, part
+    del cell.metadata["tags"]
+    assert cover(notebook) is None and "<img" not in card(notebook, "01_a.html", "")
+
+
+@pytest.mark.parametrize(
+    ("link", "page"),
+    [
+        ("04_fastflow.ipynb#loss", "04_fastflow.html#loss"),
+        ("solutions/04_fastflow.ipynb", "solutions/04_fastflow.html"),
+        ("../04_fastflow.ipynb", "../04_fastflow.html"),  # from a solution
+        ("notation.md", "notation.html"),
+        ("../data/README.md", "../../data/README.md"),  # of the repository, from build/html
+        ("../tests/benchmarks/README.md#course", "../../tests/benchmarks/README.md#course"),
+        ("https://arxiv.org/abs/2111.07677", "https://arxiv.org/abs/2111.07677"),
+    ],
+)
+def test_links_of_a_page_lead_to_pages(link, page):
+    assert f'href="{page}"' in text_page(f"[there]({link})")
 
 
 def test_a_promise_is_the_first_sentence():
