@@ -1,25 +1,31 @@
 """What each layer of a backbone sees, at a place of one's choice."""
 
-from typing import Any
-
 import ipywidgets
-import seaborn as sns
 import torch
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from fastflow_utils.backbones import Backbone
 from fastflow_utils.datasets import MVTecAD
 from fastflow_utils.features import cosine_similarity, pca_colours
-from fastflow_utils.plots import image_grid, show, title
+from fastflow_utils.plots import show, title
 from fastflow_utils.widgets.explore import explore
 
 __all__ = ["explore_features", "feature_figure"]
 
 
 def feature_figure(
-    image: Tensor, h: Tensor, row: float, column: float, channel: int, heading: str = ""
+    image: Tensor,
+    h: Tensor,
+    row: float,
+    column: float,
+    channel: int,
+    heading: str = "",
+    *,
+    colours: Tensor | None = None,
 ) -> Figure:
     """Show one level of an image's features in four ways.
 
@@ -30,57 +36,108 @@ def feature_figure(
         column: The same, from 0 (left) to 1 (right).
         channel: Which channel to show alone.
         heading: The figure's title.
+        colours: ``pca_colours(h)``, if it is there already: it takes longer than all the drawing.
 
     Returns:
-        The image with the chosen position marked; the channel; the principal components as
-        colours; the cosine similarity of every position to the chosen one.
+        The image; the channel; the principal components as colours; the cosine similarity of every
+        position to the chosen one. A ring marks the chosen position in each, and the title says
+        how many resemble it.
     """
     height, width = h.shape[1:]
     i, j = round(row * (height - 1)), round(column * (width - 1))
-    palette = sns.color_palette("viridis", as_cmap=True)
-    one = h[channel].float()
-    scaled = (one - one.min()) / (one.max() - one.min()).clamp_min(1e-12)
-    similarity = cosine_similarity(h, i, j)
-    pictures = [
-        show(image),
-        palette(scaled.numpy())[..., :3],
-        show(pca_colours(h)),
-        palette(similarity.clamp(0, 1).numpy())[..., :3],
-    ]
-    names = ["image", f"channel {channel}", "PCA colours", "cosine similarity"]
-    figure = image_grid([pictures], names, [f"{h.shape[0]} x {height} x {width}"], heading)
-    for axes, size in zip(figure.axes, [image.shape[1:], *3 * [(height, width)]], strict=True):
+    colours = pca_colours(h) if colours is None else colours
+    cosine = cosine_similarity(h, i, j)
+    alike = f"{(cosine > 0.5).sum()} of {cosine.numel()} positions resemble the ring's"
+
+    figure = Figure((8.8, 3.6), dpi=80)
+    figure.set_layout_engine("none")  # to lay it out would take as long as to draw it
+    panels = [figure.add_axes((0.01 + 0.25 * k, 0.2, 0.23, 0.56)) for k in range(4)]
+    panels[0].imshow(show(image))
+    alone = panels[1].imshow(h[channel].float().numpy())
+    panels[2].imshow(show(colours))
+    similarity = panels[3].imshow(cosine.numpy(), vmin=0, vmax=1)
+    _colour_bar(figure, alone, "feature")
+    _colour_bar(figure, similarity, "cosine (dark: 0 or less)")
+    panels[0].set_xlabel(f"{image.shape[1]} × {image.shape[2]} px")
+    panels[2].set_xlabel(f"{height} × {width} positions")
+
+    names = ["image", f"channel {channel} of {len(h)}", "PCA colours", "similarity to the ring"]
+    sizes = [image.shape[1:], *3 * [(height, width)]]
+    for axes, name, size in zip(panels, names, sizes, strict=True):
         y, x = (i + 0.5) * size[0] / height - 0.5, (j + 0.5) * size[1] / width - 0.5
-        axes.add_patch(Circle((x, y), size[1] / 32, fill=False, color="red", linewidth=1.5))
+        rim = withStroke(linewidth=5, foreground="black")
+        ring = Circle((x, y), size[1] / 24, fill=False, color="white", linewidth=2)
+        ring.set_path_effects([rim])
+        axes.add_patch(ring)
+        axes.set(title=name, xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    figure.suptitle(f"{heading}\n{alike} (cosine above 0.5)".lstrip(), y=0.98)
     return figure
+
+
+def _colour_bar(figure: Figure, picture: AxesImage, label: str) -> None:
+    """Put a colour bar beneath a picture."""
+    place = picture.axes.get_position()
+    bar = figure.add_axes((place.x0 + 0.02, place.y0 - 0.05, place.width - 0.04, 0.03))
+    figure.colorbar(picture, cax=bar, orientation="horizontal", label=label)
 
 
 def explore_features(backbone: Backbone, dataset: MVTecAD) -> Figure | None:
     """Explore what each layer sees: choose image, level, channel and position.
 
+    The images to choose from are the first two of each folder, and before anything is shown each
+    has passed through the backbone and each of its maps got its PCA colours. What is left for a
+    slider to do is one cosine similarity and the drawing.
+
     Args:
         backbone: Its levels are the choices.
-        dataset: Its images are the choices.
+        dataset: The split whose images are the choices.
+
+    Returns:
+        The figure of the first anomalous image, with the ring on its defect; None with a live
+        frontend (see :func:`explore`).
     """
+    samples = {}
+    for defect in dict.fromkeys(dataset.defects):
+        for index in [i for i, name in enumerate(dataset.defects) if name == defect][:2]:
+            samples[f"{defect} {dataset.paths[index].stem}"] = dataset[index]
+    maps = {name: [h[0] for h in backbone(s.image[None])] for name, s in samples.items()}
+    colours = {name: [pca_colours(h) for h in levels] for name, levels in maps.items()}
 
-    @torch.no_grad()
-    def render(image: int, level: int, channel: int, row: float, column: float) -> Figure:
-        sample = dataset[image]
-        h = backbone(sample.image[None])[level][0]
-        heading = f"{title(dataset)}, {sample.defect}, stride {backbone.strides[level]}"
-        return feature_figure(sample.image, h, row, column, channel % len(h), heading)
+    def render(image: str, level: int, channel: int, row: float, column: float) -> Figure:
+        heading = f"{title(dataset)}, {image}, stride {backbone.strides[level]}"
+        picture, h, seen = samples[image].image, maps[image][level], colours[image][level]
+        return feature_figure(picture, h, row, column, channel, heading, colours=seen)
 
-    def slider(value: float, high: float, step: float) -> dict[str, Any]:
-        # Drawing takes a backbone pass: wait until the slider is let go.
-        return {"value": value, "min": 0, "max": high, "step": step, "continuous_update": False}
+    first = next((name for name, sample in samples.items() if sample.label), next(iter(samples)))
+    row, column = _middle(samples[first].mask)
+    last = len(backbone.channels) - 1
+    names = [
+        (f"stride {stride}, {h.shape[1]} × {h.shape[2]}", number)
+        for number, (stride, h) in enumerate(zip(backbone.strides, maps[first], strict=True))
+    ]
+    level = ipywidgets.Dropdown(options=names, value=last)
+    channel = ipywidgets.IntSlider(0, 0, backbone.channels[last] - 1)
 
+    def fit_channels(change: dict[str, int]) -> None:
+        channel.max = backbone.channels[change["new"]] - 1  # a channel above comes down to it
+
+    level.observe(fit_channels, "value")
     return explore(
         render,
-        image=ipywidgets.IntSlider(**slider(0, len(dataset) - 1, 1)),
-        level=ipywidgets.IntSlider(
-            **slider(len(backbone.channels) - 1, len(backbone.channels) - 1, 1)
-        ),
-        channel=ipywidgets.IntSlider(**slider(0, max(backbone.channels) - 1, 1)),
-        row=ipywidgets.FloatSlider(**slider(0.5, 1, 0.05)),
-        column=ipywidgets.FloatSlider(**slider(0.5, 1, 0.05)),
+        image=ipywidgets.Dropdown(options=list(samples), value=first),
+        level=level,
+        channel=channel,
+        row=ipywidgets.FloatSlider(row, min=0, max=1, step=0.02),
+        column=ipywidgets.FloatSlider(column, min=0, max=1, step=0.02),
     )
+
+
+def _middle(mask: Tensor) -> tuple[float, float]:
+    """Return the row and column, from 0 to 1, of the innermost place of a mask (1, H, W)."""
+    inside = mask[0].nonzero().float()
+    if not len(inside):
+        return 0.5, 0.5
+    nearest = (inside - inside.mean(0)).norm(dim=1).argmin()
+    row, column = inside[nearest] / (torch.tensor(mask.shape[1:]) - 1)
+    return round(row.item(), 2), round(column.item(), 2)
