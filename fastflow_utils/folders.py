@@ -44,8 +44,8 @@ def survey(folder: Path | str) -> pd.DataFrame:
     Returns:
         One row for each file, with its name as the index: ``width``, ``height`` in pixels,
         ``brightness`` (mean grey value in [0, 1]), ``sharpness`` (standard deviation of the
-        Laplacian at 256 x 256 pixels), ``twin`` (the first file that it nearly duplicates, else
-        empty) and ``remark``: empty, or why to look at it.
+        Laplacian over that of the grey values, at 256 x 256 pixels), ``twin`` (the first file
+        that it nearly duplicates, else empty) and ``remark``: empty, or why to look at it.
 
     Raises:
         FastFlowError: There is no such folder, or no picture in it can be read.
@@ -77,7 +77,7 @@ def survey(folder: Path | str) -> pd.DataFrame:
                 "width": whole.shape[2],
                 "height": whole.shape[1],
                 "brightness": float(grey.mean()),
-                "sharpness": float(np.std(laplace(grey))),
+                "sharpness": float(np.std(laplace(grey)) / max(np.std(grey), 1e-6)),
                 "remark": "",
             }
         )

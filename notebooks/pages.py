@@ -46,7 +46,8 @@ def card(notebook: NotebookNode, page: str, took: str) -> str:
     """Return a notebook's entry in the index: picture, title, promise and time, as HTML."""
     picture = f'<img src="{cover(notebook)}" alt="">' if cover(notebook) else ""
     return (
-        f'<div><a class="card" href="{page}">{picture}<span><strong>{escape(title(notebook))}</strong>'
+        f'<div><a class="card" href="{page}">{picture}<span>'
+        f"<strong>{escape(title(notebook))}</strong>"
         f"<br>{escape(promise(notebook))}<br><small>{escape(took)}</small></span></a></div>"
     )
 

@@ -165,7 +165,9 @@ def changed_scene(
     scene = Scene(recipe, 256, place)
     surface = scene.surface
     if defect is not None:
-        surface = recipe.defects[defect](scene, np.random.default_rng(damage), 1.0)
+        rng = np.random.default_rng(damage)
+        rng.uniform()  # where `render` draws a severity, so that the defect is the same one
+        surface = recipe.defects[defect](scene, rng, 1.0)
     surface = replace(surface, floor=surface.floor * np.float32(floor))
     lights = tuple(replace(lamp, azimuth=lamp.azimuth + lamps) for lamp in recipe.camera.lights)
     camera = replace(recipe.camera, lights=lights)

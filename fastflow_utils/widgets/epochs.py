@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torch.distributions import Gamma, Normal
 
@@ -144,9 +143,12 @@ class EpochRecord:
         Args:
             image: Which of ``shown``.
         """
-        mask = self.images[image].mask.flatten()
-        hottest = [one[image].flatten().topk(int(mask.sum())).indices for one in self.maps]
-        return [float(mask[index].float().mean()) for index in hottest]
+        return [_precision(one[image], self.images[image].mask) for one in self.maps]
+
+
+def _precision(anomaly_map: Tensor, mask: Tensor) -> float:
+    hottest = anomaly_map.flatten().topk(int(mask.sum())).indices
+    return float(mask.flatten()[hottest].float().mean())
 
 
 def _latents(z: Tensor) -> Latents:
@@ -274,7 +276,7 @@ def epoch_figure(record: EpochRecord, epoch: int, image: int, level: int) -> Fig
     figure = Figure((8.6, 6.2), dpi=80)
     figure.set_layout_engine("none")  # an engine would take most of the time
     drawn = outline(colour(record.maps[epoch][image]), sample.mask)
-    found = f": {record.precision(image)[epoch]:.0%} of the hottest inside"
+    found = f": {_precision(record.maps[epoch][image], sample.mask):.0%} of the hottest inside"
     montage(
         figure.add_axes((0.02, 0.5, 0.8, 0.4)),
         [outline(show(sample.image), sample.mask), drawn],
@@ -295,7 +297,8 @@ def epoch_figure(record: EpochRecord, epoch: int, image: int, level: int) -> Fig
     loss.axvline(epoch, color="black", linewidth=1)
     loss.set_title(f"loss {record.nll['training'][epoch]:.2f}")
     loss.set(xlabel="epoch", ylabel="nll (nats per dimension)")
-    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last = len(record) - 1
+    loss.set_xticks(range(0, last + 1, max(1, last // 5)))
     sns.despine(ax=lengths)
     sns.despine(ax=loss)
     name = "untrained" if epoch == 0 else f"after epoch {epoch}"
