@@ -54,7 +54,7 @@ class Run:
 # Executing
 
 
-def execute(path: Path, cell_timeout: float = 120, limit: float = 600) -> Run:
+def execute(path: Path, cell_timeout: float = 300, limit: float = 600) -> Run:
     """Execute a notebook in a process of its own, with its folder as the working directory.
 
     Neither an error nor a cell that runs for more than `cell_timeout` seconds nor a notebook that
@@ -275,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="start of a notebook's name")
     parser.add_argument("--folder", type=Path, default=NOTEBOOKS, help="where the notebooks are")
     parser.add_argument("--output", type=Path, default=PAGES, help="where the pages go")
-    parser.add_argument("--cell-timeout", type=float, default=120, help="seconds for one cell")
+    parser.add_argument("--cell-timeout", type=float, default=300, help="seconds for one cell")
     parser.add_argument("--limit", type=float, default=600, help="seconds for one notebook")
     options = parser.parse_args(arguments)
     everything = sorted(options.folder.glob("[0-9]*.ipynb"))

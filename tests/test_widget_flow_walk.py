@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Normal
 
 from fastflow_utils.flows import Flow
-from fastflow_utils.widgets import explore_flow, flow_figure, flow_strip, walk_through
+from fastflow_utils.widgets import explore_flow, flow_figure, flow_strip, flow_walk, walk_through
 from fastflow_utils.widgets.flow_walk import FlowWalk
 
 live_module = importlib.import_module("fastflow_utils.widgets.explore")
@@ -110,6 +110,13 @@ def test_the_strip_has_a_column_for_each_layer(walk):
 def test_the_static_twin_is_the_first_layer_asked_for(walk):
     figure = explore_flow(walk, layer=4)
     assert figure.get_suptitle() == flow_figure(walk, 4).get_suptitle()
+
+
+def test_what_is_moved_looks_like_what_is_drawn_anew(walk):
+    figure = flow_figure(walk, 2)
+    for layer in (7, 0, 4):
+        moved = live_module._png(flow_walk._move(figure, walk, layer))
+        assert moved == live_module._png(flow_figure(walk, layer)), layer
 
 
 def test_a_live_slider_changes_the_picture(walk, monkeypatch):

@@ -53,6 +53,7 @@ def confusion(scores: Tensor, labels: Tensor, threshold: float) -> Confusion:
         threshold: From here on an image is called anomalous.
 
     Example:
+        >>> import torch
         >>> scores, labels = torch.tensor([0.2, 0.6, 0.5, 0.9]), torch.tensor([0, 0, 1, 1])
         >>> confusion(scores, labels, 0.55)
         Confusion(found=1, missed=1, false_alarms=1, passed=1)
