@@ -186,7 +186,8 @@ def change_figure(tried: Changed, step: int, threshold: float, heading: str = ""
     """
     change, images, maps, scores = tried
     step = min(step, len(change.amounts) - 1)
-    figure = Figure(figsize=(8.5, 3.1), dpi=80, layout="none")
+    figure = Figure(figsize=(8.5, 3.1), dpi=80)
+    figure.set_layout_engine("none")  # the axes have fixed places
     for left, picture, name in [
         (0.01, show(images[step]), f"{change.amounts[step]:g} {change.unit}"),
         (0.27, colour(maps[step]), "heat map"),
