@@ -126,5 +126,6 @@ def test_executes_on_the_sample_set(path: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("FASTFLOW_CACHE", str(tmp_path))
     for name in ("DATA", "CATEGORY", "BACKBONE"):
         monkeypatch.delenv(f"FASTFLOW_{name}", raising=False)
-    monkeypatch.setenv("FASTFLOW_EPOCHS", "1")
-    assert run.execute(path).failure is None
+    if path.name < "06":  # the others train briefly by themselves
+        monkeypatch.setenv("FASTFLOW_EPOCHS", "1")
+    assert run.execute(path, limit=1200).failure is None
