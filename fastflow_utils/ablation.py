@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from einops import reduce
-from kornia.filters import gaussian_blur2d
 from scipy.stats import t as student
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from fastflow_utils.backbones import Backbone
 from fastflow_utils.fast import Fused, convolution_dtype
 from fastflow_utils.features import Features
 from fastflow_utils.flows import Flow
+from fastflow_utils.model import blur
 from fastflow_utils.recipes import Recipe
 from fastflow_utils.training import fit, split
 
@@ -115,11 +115,7 @@ def anomaly_maps(
         u = torch.sigmoid(u - 1) if bounded else u
         size = (trained.image_size, trained.image_size)
         maps.append(F.interpolate(u, size=size, mode="bilinear", align_corners=False))
-    combined = torch.stack(maps).mean(0)
-    if smoothing == 0:
-        return combined
-    kernel = 2 * math.ceil(3 * smoothing) + 1
-    return gaussian_blur2d(combined, (kernel, kernel), (smoothing, smoothing))
+    return blur(torch.stack(maps).mean(0), smoothing)
 
 
 def layer_norm(features: Features) -> Features:

@@ -18,10 +18,18 @@ from fastflow_utils.errors import FastFlowError
 from fastflow_utils.fast import Fused, convolution_dtype
 from fastflow_utils.flows import Flow, Kernels
 
-__all__ = ["NORMAL_LEVEL", "FastFlow", "image_score"]
+__all__ = ["NORMAL_LEVEL", "FastFlow", "blur", "image_score"]
 
 NORMAL_LEVEL = 1 / (1 + math.exp(1))
 """The anomaly map where every level's likelihood is that of held-out normal images: 0.27."""
+
+
+def blur(maps: Tensor, sigma: float) -> Tensor:
+    """Smooth maps (B, C, H, W) by a Gaussian of ``sigma`` pixels; 0 leaves them as they are."""
+    if sigma == 0:
+        return maps
+    kernel = 2 * math.ceil(3 * sigma) + 1
+    return gaussian_blur2d(maps, (kernel, kernel), (sigma, sigma))
 
 
 def image_score(anomaly_map: Tensor, top: float = 0.01) -> Tensor:
@@ -239,11 +247,7 @@ class FastFlow(nn.Module):
             F.interpolate(level, size=(size, size), mode="bilinear", align_corners=False)
             for level in self.level_maps(features)
         ]
-        combined = torch.stack(levels).mean(0)
-        if self.smoothing == 0:
-            return combined
-        kernel = 2 * math.ceil(3 * self.smoothing) + 1
-        return gaussian_blur2d(combined, (kernel, kernel), (self.smoothing, self.smoothing))
+        return blur(torch.stack(levels).mean(0), self.smoothing)
 
     def score(self, anomaly_map: Tensor) -> Tensor:
         """Return the score (B,) of each map: :func:`image_score` with this model's share."""

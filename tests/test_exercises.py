@@ -90,6 +90,7 @@ def test_an_unknown_exercise_is_refused(name: str):
         (True, 1.0, "yours is True or False"),
         (2.0, 1.0, "2 is too large"),
         (float("nan"), 1.0, "nan"),
+        ([1.0, 2.0], [1.0, float("nan")], "a number where there is none"),
         (torch.zeros(3), torch.zeros(3, 1), "shape (3, 1), yours has (3,)"),
         (torch.zeros(2, 2), torch.eye(2), "largest difference is 1, at index (0, 0)"),
         ([1, 2, 3], [1, 2], "shape (2,), yours has (3,)"),
@@ -119,6 +120,7 @@ def test_a_difference_is_named(yours, right, says):
         ([torch.tensor(1.0), 2], (1.0, 2.0)),
         (torch.tensor([torch.inf]), torch.tensor([torch.inf])),
         (1.00001, 1.0),
+        ([1.0, float("nan")], [1.0, float("nan")]),
     ],
 )
 def test_what_means_the_same_is_the_same(yours, right):

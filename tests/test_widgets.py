@@ -1,5 +1,6 @@
 """Controls only where somebody can move them; the figure always."""
 
+import gc
 import importlib
 
 import ipywidgets
@@ -55,6 +56,41 @@ def test_live_controls_redraw(monkeypatch, shown):
     assert any(isinstance(thing, ipywidgets.VBox) for thing in shown)
     sliders["width"].value = 4
     assert drawn[-1] == (4, "b")
+
+
+def live_picture(monkeypatch, shown, draw, **sliders):
+    """The picture and the trouble of a widget that somebody watches."""
+    monkeypatch.setattr(live_module, "is_live", lambda: True)
+    explore(draw, **sliders)
+    _, picture, trouble = shown[0].children[-3:]
+    return picture, trouble
+
+
+def test_what_is_drawn_already_is_not_drawn_again(monkeypatch, shown):
+    drawn = []
+
+    def remember(a: int, b: int) -> Figure:
+        drawn.append((a, b))
+        return Figure((a + 1, b + 1))
+
+    a, b = ipywidgets.IntSlider(0, 0, 5), ipywidgets.IntSlider(0, 0, 5)
+    a.observe(lambda change: setattr(b, "value", change["new"]), "value")
+    live_picture(monkeypatch, shown, remember, a=a, b=b)
+    a.value = 3
+    assert drawn == [(0, 0), (3, 3)]
+
+
+def test_a_later_error_is_shown_and_the_picture_stays(monkeypatch, shown):
+    slider = ipywidgets.IntSlider(1, 0, 5)
+    picture, trouble = live_picture(
+        monkeypatch, shown, lambda n: Figure((1 / (2 - n), 1)), n=slider
+    )
+    before = picture.value
+    slider.value = 2
+    assert "ZeroDivisionError" in trouble.value and picture.value == before
+    slider.value = 0
+    assert trouble.value == "" and picture.value != before
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("live", [False, True])

@@ -160,8 +160,10 @@ def _numeric_difference(yours: Any, right: Any, tolerance: float) -> str | None:
         return f"expected the shape {expected.shape}, yours has {mine.shape}"
     if mine.size == 0:
         return None
-    if np.isnan(mine).any() and not np.isnan(expected).any():
+    if (np.isnan(mine) & ~np.isnan(expected)).any():
         return "yours holds nan, which is no number"
+    if (np.isnan(expected) & ~np.isnan(mine)).any():
+        return "yours holds a number where there is none"
     with np.errstate(invalid="ignore"):
         distance = np.where(mine == expected, 0, np.abs(mine - expected))
         excess = np.nan_to_num(distance / (1 + np.abs(expected)), nan=0, posinf=math.inf)

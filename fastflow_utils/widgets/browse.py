@@ -1,6 +1,5 @@
 """Every test image under a data root, with its mask's outline."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,6 @@ def browse(root: Path | str, category: str | None = None, image_size: int = 256)
                 defect.value = kept
         image.max = splits[category.value].counts()[defect.value] - 1
 
-    @lru_cache(maxsize=1)  # a change of category is told again by each control that follows it
     def render(category: str, defect: str, image: int) -> Figure:
         split = splits[category]
         here = [i for i, kind in enumerate(split.defects) if kind == defect]

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import ipywidgets
 import numpy as np
 import torch
-from kornia.filters import gaussian_blur2d
 from kornia.geometry import hflip, rotate, translate
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fastflow_utils.model import FastFlow
+from fastflow_utils.model import FastFlow, blur
 from fastflow_utils.plots import GOOD_COLOUR, OTHER_COLOURS, colour, show
 from fastflow_utils.sample_data.categories import CATALOGUE
 from fastflow_utils.sample_data.scene import Scene
@@ -80,13 +79,6 @@ def _shifted(image: Tensor, pixels: float) -> Tensor:
     return translate(image, image.new_full((len(image), 2), pixels), padding_mode="border")
 
 
-def _blurred(image: Tensor, sigma: float) -> Tensor:
-    if sigma == 0:
-        return image
-    size = 2 * round(3 * sigma) + 3
-    return gaussian_blur2d(image, (size, size), (sigma, sigma))
-
-
 def _spotted(image: Tensor, pixels: float) -> Tensor:
     """A round spot below the middle, black where the image is bright there, else white."""
     height, width = image.shape[-2:]
@@ -107,7 +99,7 @@ CHANGES: dict[str, Change] = {
     "shifted": Change(_shifted, (0, 2, 4, 6, 8, 12, 16, 24), "pixels"),
     "less light": Change(_darker, (0, 5, 10, 20, 30, 40, 50, 70), "% less"),
     "warmer light": Change(_warmer, (0, 2, 4, 7, 10, 15, 20, 30), "% more red, less blue"),
-    "out of focus": Change(_blurred, (0, 0.3, 0.5, 0.7, 1, 1.5, 2, 3), "pixels (sigma)"),
+    "out of focus": Change(blur, (0, 0.3, 0.5, 0.7, 1, 1.5, 2, 3), "pixels (sigma)"),
     "a small spot": Change(_spotted, (0, 1, 2, 4, 8, 12, 16, 24), "pixels across"),
     "mirrored": Change(_mirrored, (0, 1), "times"),
 }

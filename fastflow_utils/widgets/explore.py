@@ -1,13 +1,18 @@
 """The one way from a figure to a figure with controls."""
 
+import gc
 import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets
+import numpy as np
 from IPython.display import display
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from fastflow_utils.frontend import is_live
 
@@ -40,10 +45,11 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
         3.0
     """
 
-    def figure() -> Figure:
-        return render(**{name: control.value for name, control in controls.items()})
+    def values() -> dict[str, Any]:
+        return {name: control.value for name, control in controls.items()}
 
-    first = figure()
+    drawn = values()
+    first = render(**drawn)
     if not is_live():
         return first
     picture = ipywidgets.Image(value=_png(first), format="png")
@@ -51,8 +57,13 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
     trouble = ipywidgets.HTML()
 
     def redraw(_: Any) -> None:
+        nonlocal drawn
+        if values() == drawn:  # one control moved another, whose call came first
+            return
+        drawn = values()
         try:
-            picture.value, trouble.value = _png(figure()), ""
+            with _young_garbage():
+                picture.value, trouble.value = _png(render(**drawn)), ""
         except Exception as error:  # shown: a callback's traceback would end in a hidden log
             text = html.escape(f"{type(error).__name__}: {error}")
             trouble.value = f'<pre role="alert">{text}</pre>'
@@ -67,7 +78,26 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
 
 
 def _png(figure: Figure) -> bytes:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # once; savefig draws twice
     file = io.BytesIO()
     # Compressing harder takes longer than sending more bytes to the same machine.
-    figure.savefig(file, format="png", pil_kwargs={"compress_level": 1})
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).save(file, "png", compress_level=1)
     return file.getvalue()
+
+
+@contextmanager
+def _young_garbage() -> Iterator[None]:
+    """Collect what was made within, and nothing older.
+
+    A figure is full of reference cycles. Left to itself Python soon looks through everything
+    alive to find them: half a second of every few moves of a slider.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(0)
+        if enabled:
+            gc.enable()

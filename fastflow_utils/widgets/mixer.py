@@ -1,6 +1,5 @@
 """What each level adds to the heat map: mix them by hand."""
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -8,14 +7,13 @@ import ipywidgets
 import numpy as np
 import torch
 import torch.nn.functional as F
-from kornia.filters import gaussian_blur2d
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from fastflow_utils.datasets import MVTecAD, Sample
 from fastflow_utils.features import Features
 from fastflow_utils.metrics import auroc
-from fastflow_utils.model import FastFlow, image_score
+from fastflow_utils.model import FastFlow, blur, image_score
 from fastflow_utils.plots import (
     ANOMALOUS_COLOUR,
     GOOD_COLOUR,
@@ -85,20 +83,12 @@ class LevelMixer:
 
     def at_image_size(self, images: Sequence[int]) -> Tensor:
         """Return the levels' maps of some images as they enter the average, (L, B, 1, H, W)."""
-        size, sigma = self.model.backbone.image_size, self.model.smoothing
-        index = torch.tensor(images)
-        levels = torch.stack(
-            [
-                F.interpolate(level[index], size=(size, size), mode="bilinear")
-                for level in self.level_maps
-            ]
-        )
-        if sigma == 0:
-            return levels
-        kernel = 2 * math.ceil(3 * sigma) + 1
-        return gaussian_blur2d(levels.flatten(0, 1), (kernel, kernel), (sigma, sigma)).view_as(
-            levels
-        )
+        size, index = self.model.backbone.image_size, torch.tensor(images)
+        maps = [
+            F.interpolate(level[index], size=(size, size), mode="bilinear")
+            for level in self.level_maps
+        ]
+        return torch.stack([blur(one, self.model.smoothing) for one in maps])
 
     def scores(self, weights: Sequence[float]) -> Tensor:
         """Return the image scores (N,) of a mixture."""
