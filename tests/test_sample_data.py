@@ -23,6 +23,7 @@ from fastflow_utils.sample_data import (
     make,
     materials,
     render,
+    restage,
 )
 from fastflow_utils.sample_data.categories import CATALOGUE
 from fastflow_utils.sample_data.scene import Scene
@@ -480,3 +481,12 @@ def test_the_contact_sheet_shows_what_render_gives():
     image, mask = render("screw", defects("screw")[2], size=64, seed=8)
     np.testing.assert_array_equal(sheet[:, 512:576], image)
     np.testing.assert_array_equal(sheet[:, 576:, 0] == 255, mask)
+
+
+def test_a_restaged_scene_changes_where_it_should():
+    image, _ = render("cable", seed=5)
+    same = restage("cable", seed=5)
+    assert np.array_equal(same, image)
+    brighter = restage("cable", seed=5, floor=3).astype(int) - same
+    assert brighter[:8, :8].min() > 0 and np.abs(brighter[100:156, 100:156]).max() < 5
+    assert np.abs(restage("cable", seed=5, lamps=90).astype(int) - same).mean() > 0.25

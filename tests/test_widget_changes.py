@@ -15,7 +15,6 @@ from fastflow_utils.widgets.changes import (
     Change,
     Changed,
     change_figure,
-    changed_scene,
     explore_changes,
     try_changes,
 )
@@ -105,14 +104,3 @@ def test_first_alarm_is_where_it_is_loud_from_then_on(scores, says):
     change = Change(lambda image, amount: image, (0, 2, 5), "pixels")
     nothing = torch.zeros(3)
     assert Changed(change, nothing, nothing, torch.tensor(scores)).first_alarm(0.5) == says
-
-
-def test_a_scene_unchanged_is_the_renderers_and_a_change_is_seen_where_it_is():
-    same = changed_scene("cable", 5)
-    assert torch.equal(same, torch.from_numpy(render("cable", seed=5)[0]).permute(2, 0, 1) / 255)
-    brighter = changed_scene("cable", 5, floor=3) - same
-    assert brighter[:, :8, :8].min() > 0 and brighter[:, 100:156, 100:156].abs().max() < 0.02
-    assert (changed_scene("cable", 5, lamps=90) - same).abs().mean() > 1e-3
-    image, mask = render("cable", "bent_wire", seed=5, severity=1.0)
-    damaged = changed_scene("cable", 5, defect="bent_wire")
-    assert torch.equal(damaged, torch.from_numpy(image).permute(2, 0, 1) / 255) and mask.any()

@@ -13,6 +13,6 @@ a recipe in :mod:`~fastflow_utils.sample_data.categories` made of parts that eac
 """
 
 from fastflow_utils.sample_data.folders import make
-from fastflow_utils.sample_data.rendering import CATEGORIES, defects, render
+from fastflow_utils.sample_data.rendering import CATEGORIES, defects, render, restage
 
-__all__ = ["CATEGORIES", "defects", "make", "render"]
+__all__ = ["CATEGORIES", "defects", "make", "render", "restage"]

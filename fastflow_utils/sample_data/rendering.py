@@ -1,5 +1,7 @@
 """One image and its mask: a category's surface, perhaps damaged, in front of its camera."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_closing
@@ -11,7 +13,7 @@ from fastflow_utils.sample_data.categories import CATALOGUE
 from fastflow_utils.sample_data.scene import Category, Scene
 from fastflow_utils.sample_data.surface import Field, Mask, mix
 
-__all__ = ["CATEGORIES", "SEVERITY", "defects", "render"]
+__all__ = ["CATEGORIES", "SEVERITY", "defects", "render", "restage"]
 
 CATEGORIES: tuple[str, ...] = tuple(sorted(CATALOGUE))
 SEVERITY = (0.2, 0.7)  # where an image's severity is drawn from, unless it is given
@@ -86,6 +88,31 @@ def render(
         mask = _changed(light, damaged)
         light = mix(light, damaged, min(1.0, 5 * severity))
     return camera.photograph(light, np.random.default_rng(streams[2])), mask
+
+
+def restage(
+    category: str, *, size: int = 256, seed: int = 0, floor: float = 1, lamps: float = 0
+) -> NDArray[np.uint8]:
+    """Return a good image with another floor or other lamps: nothing is wrong with the part.
+
+    Args:
+        category: One of `CATEGORIES`.
+        size: Height and width in pixels.
+        seed: Fixes part, pose and noise, as in :func:`render`.
+        floor: How many times as bright the background is.
+        lamps: How far every lamp goes round the part, degrees.
+
+    >>> image, _ = render("screw", size=64, seed=3)
+    >>> bool((restage("screw", size=64, seed=3) == image).all())
+    True
+    """
+    recipe = _find(category)
+    streams = np.random.SeedSequence(seed).spawn(3)
+    surface = Scene(recipe, size, streams[0]).surface
+    surface = replace(surface, floor=surface.floor * np.float32(floor))
+    lights = tuple(replace(lamp, azimuth=lamp.azimuth + lamps) for lamp in recipe.camera.lights)
+    camera = replace(recipe.camera, lights=lights)
+    return camera.photograph(camera.shade(surface), np.random.default_rng(streams[2]))
 
 
 def _changed(light: Field, damaged: Field) -> Mask:

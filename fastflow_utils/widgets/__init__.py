@@ -4,7 +4,6 @@ from fastflow_utils.widgets.browse import browse
 from fastflow_utils.widgets.changes import (
     CHANGES,
     change_figure,
-    changed_scene,
     explore_changes,
     try_changes,
 )
@@ -28,7 +27,6 @@ __all__ = [
     "LevelMixer",
     "browse",
     "change_figure",
-    "changed_scene",
     "epoch_figure",
     "epoch_strip",
     "explore",

@@ -1,11 +1,10 @@
 """What a detector says as a picture changes, little by little, from what it has learnt."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import ipywidgets
-import numpy as np
 import torch
 from kornia.geometry import hflip, rotate, translate
 from matplotlib.figure import Figure
@@ -13,8 +12,6 @@ from torch import Tensor
 
 from fastflow_utils.model import FastFlow, blur
 from fastflow_utils.plots import GOOD_COLOUR, OTHER_COLOURS, colour, show
-from fastflow_utils.sample_data.categories import CATALOGUE
-from fastflow_utils.sample_data.scene import Scene
 from fastflow_utils.widgets.explore import explore
 
 __all__ = [
@@ -22,7 +19,6 @@ __all__ = [
     "Change",
     "Changed",
     "change_figure",
-    "changed_scene",
     "explore_changes",
     "try_changes",
 ]
@@ -131,40 +127,6 @@ def try_changes(
         maps, scores = model.predict(images.to(model.backbone.mean.device))
         tried[name] = Changed(change, images, maps.cpu(), scores.cpu())
     return tried
-
-
-def changed_scene(
-    category: str, seed: int, *, floor: float = 1, lamps: float = 0, defect: str | None = None
-) -> Tensor:
-    """Return a picture of the sample set with one thing changed in the scene, not in the pixels.
-
-    Args:
-        category: One of the sample set's.
-        seed: Fixes part, pose and noise: the same whatever is changed.
-        floor: How many times as bright the background is.
-        lamps: How far every lamp goes round the part, degrees.
-        defect: One of the category's defects, of the greatest severity; None for a good part.
-
-    Returns:
-        (3, 256, 256) in [0, 1].
-
-    Example:
-        >>> changed_scene("cable", 1, floor=4).shape
-        torch.Size([3, 256, 256])
-    """
-    recipe = CATALOGUE[category]
-    place, damage, noise = np.random.SeedSequence(seed).spawn(3)
-    scene = Scene(recipe, 256, place)
-    surface = scene.surface
-    if defect is not None:
-        rng = np.random.default_rng(damage)
-        rng.uniform()  # where `render` draws a severity, so that the defect is the same one
-        surface = recipe.defects[defect](scene, rng, 1.0)
-    surface = replace(surface, floor=surface.floor * np.float32(floor))
-    lights = tuple(replace(lamp, azimuth=lamp.azimuth + lamps) for lamp in recipe.camera.lights)
-    camera = replace(recipe.camera, lights=lights)
-    pixels = camera.photograph(camera.shade(surface), np.random.default_rng(noise))
-    return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)
 
 
 def change_figure(tried: Changed, step: int, threshold: float, heading: str = "") -> Figure:
