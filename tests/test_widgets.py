@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from fastflow_utils import frontend
 from fastflow_utils.backbones import Backbone
 from fastflow_utils.datasets import MVTecAD
+from fastflow_utils.errors import FastFlowError
 from fastflow_utils.widgets import explore, explore_features, feature_figure
 
 live_module = importlib.import_module("fastflow_utils.widgets.explore")
@@ -33,7 +34,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def controls() -> dict[str, ipywidgets.ValueWidget]:
     return {
         "width": ipywidgets.IntSlider(2, 1, 5),
-        "name": ipywidgets.Dropdown(options=["a", "b"], value="b"),
+        "name": ipywidgets.SelectionSlider(options=["a", "b"], value="b"),
     }
 
 
@@ -64,6 +65,11 @@ def live_picture(monkeypatch, shown, draw, **sliders):
     explore(draw, **sliders)
     _, picture, trouble = shown[0].children[-3:]
     return picture, trouble
+
+
+def test_a_menu_is_refused_as_the_keyboard_cannot_move_it_in_jupyterlab():
+    with pytest.raises(FastFlowError, match="control 'name' is a Dropdown"):
+        explore(render, name=ipywidgets.Dropdown(options=["a"]))
 
 
 def test_what_is_drawn_already_is_not_drawn_again(monkeypatch, shown):

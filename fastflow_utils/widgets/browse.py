@@ -35,8 +35,8 @@ def browse(root: Path | str, category: str | None = None, image_size: int = 256)
     splits = {name: MVTecAD(root, name, "test", image_size) for name in (chosen, *names)}
     kinds = {name: _defects_first(split) for name, split in splits.items()}
     controls = {
-        "category": ipywidgets.Dropdown(options=names, value=chosen),
-        "defect": ipywidgets.Dropdown(options=kinds[chosen]),
+        "category": ipywidgets.SelectionSlider(options=names, value=chosen),
+        "defect": ipywidgets.SelectionSlider(options=kinds[chosen]),
         "image": ipywidgets.IntSlider(0, 0, 0),
     }
 

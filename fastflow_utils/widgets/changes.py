@@ -183,6 +183,6 @@ def explore_changes(
     last = max(len(one.change.amounts) for one in tried.values()) - 1
     return explore(
         render,
-        change=ipywidgets.Dropdown(options=list(tried)),
+        change=ipywidgets.SelectionSlider(options=list(tried)),
         step=ipywidgets.IntSlider(min(step, last), 0, last),
     )

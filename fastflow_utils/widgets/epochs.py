@@ -329,6 +329,6 @@ def explore_epochs(record: EpochRecord, image: int = 0) -> Figure | None:
     return explore(
         lambda epoch, image, level: epoch_figure(record, epoch, image, level),
         epoch=ipywidgets.IntSlider(last, 0, last),
-        image=ipywidgets.Dropdown(options=options, value=image),
-        level=ipywidgets.Dropdown(options=levels, value=len(levels) - 1),
+        image=ipywidgets.SelectionSlider(options=options, value=image),
+        level=ipywidgets.SelectionSlider(options=levels, value=len(levels) - 1),
     )

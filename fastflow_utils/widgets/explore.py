@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import is_live
 
 __all__ = ["explore"]
@@ -29,7 +30,8 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
 
     A slider feels alive if its picture follows within 200 ms: compute beforehand what ``render``
     shows, and let it only draw. Every control can be reached and moved with the keyboard (Tab,
-    then the arrow keys).
+    then the left and right arrow keys). A menu cannot, as JupyterLab takes its keys for commands
+    of its own: offer choices by an ``ipywidgets.SelectionSlider``.
 
     Args:
         render: Takes the controls' values by name, returns a figure.
@@ -39,11 +41,20 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
     Returns:
         The figure; None with a live frontend, which shows it beneath the controls.
 
+    Raises:
+        FastFlowError: If a control is a menu.
+
     Example:
         >>> figure = explore(lambda width: Figure((width, 2)), width=ipywidgets.IntSlider(3, 1, 9))
         >>> float(figure.get_figwidth())
         3.0
     """
+
+    if menus := [name for name, one in controls.items() if isinstance(one, ipywidgets.Dropdown)]:
+        raise FastFlowError(
+            f"control '{menus[0]}' is a Dropdown, whose keys JupyterLab takes for its own: use an "
+            "ipywidgets.SelectionSlider, with the same arguments"
+        )
 
     def values() -> dict[str, Any]:
         return {name: control.value for name, control in controls.items()}
@@ -53,7 +64,7 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
     if not is_live():
         return first
     picture = ipywidgets.Image(value=_png(first), format="png")
-    picture.layout.max_width, picture.layout.object_fit = "100%", "contain"
+    picture.layout.max_width, picture.layout.align_self = "100%", "flex-start"
     trouble = ipywidgets.HTML()
 
     def redraw(_: Any) -> None:

@@ -116,7 +116,7 @@ def explore_features(backbone: Backbone, dataset: MVTecAD) -> Figure | None:
         (f"stride {stride}, {h.shape[1]} × {h.shape[2]}", number)
         for number, (stride, h) in enumerate(zip(backbone.strides, maps[first], strict=True))
     ]
-    level = ipywidgets.Dropdown(options=names, value=last)
+    level = ipywidgets.SelectionSlider(options=names, value=last)
     channel = ipywidgets.IntSlider(0, 0, backbone.channels[last] - 1)
 
     def fit_channels(change: dict[str, int]) -> None:
@@ -125,7 +125,7 @@ def explore_features(backbone: Backbone, dataset: MVTecAD) -> Figure | None:
     level.observe(fit_channels, "value")
     return explore(
         render,
-        image=ipywidgets.Dropdown(options=list(samples), value=first),
+        image=ipywidgets.SelectionSlider(options=list(samples), value=first),
         level=level,
         channel=channel,
         row=ipywidgets.FloatSlider(row, min=0, max=1, step=0.02),

@@ -166,4 +166,6 @@ def explore_mixture(mixer: LevelMixer, image: int = 0) -> Figure | None:
         )
         for i, n in enumerate(mixer.names)
     }
-    return explore(render, image=ipywidgets.Dropdown(options=options, value=image), **sliders)
+    return explore(
+        render, image=ipywidgets.SelectionSlider(options=options, value=image), **sliders
+    )

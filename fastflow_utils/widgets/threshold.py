@@ -161,5 +161,5 @@ def explore_threshold(
         threshold=ipywidgets.FloatSlider(
             min(max(start, low), high), min=low, max=high, step=0.005, readout_format=".3f"
         ),
-        image=ipywidgets.Dropdown(options=names, value=images[0]),
+        image=ipywidgets.SelectionSlider(options=names, value=images[0]),
     )

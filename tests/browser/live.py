@@ -165,11 +165,11 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 @dataclass(frozen=True)
 class Control:
-    """A slider or menu of a widget: where the keyboard acts, and the label beside it."""
+    """A slider of a widget: where the keyboard acts, and the label beside it."""
 
     element: ElementHandle
     label: str
-    keys: tuple[str, str]  # forward, back
+    keys: tuple[str, str] = ("ArrowRight", "ArrowLeft")  # forward, back
 
 
 @dataclass(frozen=True)
@@ -202,11 +202,7 @@ def widgets(page: Page) -> list[Widget]:
             label = row.query_selector(".widget-label")
             text = label.inner_text() if label else ""
             if handle := row.query_selector("[role=slider]"):
-                controls.append(Control(handle, text, ("ArrowRight", "ArrowLeft")))
-            elif menu := row.query_selector("select"):
-                controls.append(Control(menu, text, ("ArrowDown", "ArrowUp")))
-            elif box_ := row.query_selector("input[type=checkbox]"):
-                controls.append(Control(box_, text, ("Space", "Space")))
+                controls.append(Control(handle, text))
         page.evaluate(WATCH, picture)
         found.append(Widget(picture, controls))
     return found
