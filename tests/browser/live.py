@@ -48,8 +48,8 @@ UNEXECUTED = """() => jupyterapp.shell.currentWidget.content.widgets
 ERRORS = """() => [...document.querySelectorAll(
     '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"],' +
     '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], [role="alert"]')]
-  .map((output) => output.innerText)
-  .filter((text) => text.trim())"""  # a progress bar leaves blanks
+  .map((output) => output.innerText.replace(/^.*\\d%\\|.*$/gm, ''))  // progress bars
+  .filter((text) => text.trim())"""
 # The picture's address is new at every redraw, so its bytes are compared. Times are taken in the
 # page: from the key that moves a control to the picture that the browser has decoded.
 WATCH = """(picture) => {

@@ -21,7 +21,7 @@ HIDDEN = """(selector) => [...document.querySelectorAll(selector)].filter((eleme
   return box.width < 1 || box.height < 1 || (element.matches('img')
     && !(element.complete && element.naturalWidth > 1));
 }).length"""
-TOO_WIDE = """() => [...document.querySelectorAll('main *')].filter((element) => {
+TOO_WIDE = """() => [...document.querySelectorAll('body *')].filter((element) => {
   for (let box = element.parentElement; box && box !== document.body; box = box.parentElement)
     if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(box).overflowX)) return false;
   return element.getBoundingClientRect().right > innerWidth + 1;
