@@ -33,7 +33,7 @@ test: $(READY)  ## the package, the notebooks and the set-up
 	@$(PY) -m pytest -n 2
 
 test-browser: $(READY)  ## the notebooks in JupyterLab and their pages, in headless Chromium
-	@$(PY) -m pytest tests/browser
+	@$(PY) -m pytest -n 2 tests/browser
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab notebooks

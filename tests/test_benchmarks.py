@@ -110,8 +110,27 @@ def test_the_sample_set_is_neither_hopeless_nor_trivial():
     assert stored["cost"]["megabytes"] <= 60
 
 
-def test_the_readme_lists_the_course():
-    assert between((ROOT / "README.md").read_text(), "course") == course.series({}).strip()
+def test_the_pages_show_the_stored_figures_of_the_course():
+    stored = json.loads(course.STORE.read_text())
+    assert between((ROOT / "README.md").read_text(), "course") == course.series(stored).strip()
+    assert between(course.PAGE.read_text(), "course") == course.tables(stored).strip()
+
+
+def test_the_course_is_short_and_its_widgets_answer_at_once():
+    """Stored seconds and milliseconds; the sizes are of today's notebooks."""
+    stored = json.loads(course.STORE.read_text())["notebooks"]
+    assert list(stored) == [path.stem for path in course.COURSE]
+    assert max(one["seconds"] for one in stored.values()) <= 90
+    assert sum(one["seconds"] for one in stored.values()) <= 8 * 60
+    delays = {
+        (name, control): median(times)
+        for name, one in stored.items()
+        for control, times in one["delays"].items()
+    }
+    assert len(delays) >= 12
+    assert max(delays.values()) <= 200, max(delays, key=delays.__getitem__)
+    for path in course.COURSE:
+        assert course.size(path).items() <= stored[path.stem].items(), "run: make course"
 
 
 def test_a_choice_for_a_category_does_not_look_at_it():

@@ -95,14 +95,15 @@ def delays(path: Path) -> dict[str, list[float]]:
 
 
 def series(store: dict[str, Any]) -> str:
-    """Return the README's table; a dash where nothing was measured yet."""
+    """Return the README's table."""
     lines = ["| | the promise | runs in |", "|---|---|---:|"]
     for path in COURSE:
         notebook = run.nbformat.read(path, as_version=4)
         link = f"[{title(notebook)}](notebooks/{path.name})"
-        took = store.get("notebooks", {}).get(path.stem)
-        time = f"{took['seconds']:.0f} s" if took else "–"
-        lines.append(f"| {link} | {promise(notebook)} | {time} |")
+        took = store["notebooks"][path.stem]["seconds"]
+        lines.append(f"| {link} | {promise(notebook)} | {took:.0f} s |")
+    total = sum(one["seconds"] for one in store["notebooks"].values())
+    lines.append(f"| | **all {len(COURSE)}** | **{total / 60:.1f} min** |")
     return "\n".join(lines)
 
 
