@@ -171,6 +171,8 @@ def main() -> None:
         STORE.write_text(json.dumps(store, indent=1) + "\n")
     for path in COURSE:
         write_time(path, store["notebooks"][path.stem]["seconds"])
+        store["notebooks"][path.stem] |= size(path)  # no measurement: as the notebook is now
+    STORE.write_text(json.dumps(store, indent=1) + "\n")
     README.write_text(written(README.read_text(), series(store), "course"))
     PAGE.write_text(written(PAGE.read_text(), tables(store), "course"))
     print(tables(store))
