@@ -21,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # A .venv that was copied or moved here, or whose Python is gone, is not ready.
 $(shell grep -qsxF "$(CURDIR)" .venv/ready-* && $(PY) -c "" 2>/dev/null || rm -f .venv/ready-*)
 
-.PHONY: help tutorial test test-browser lab notebooks results bench sample-set course lint lock clean
+.PHONY: help tutorial test test-browser setup lab notebooks results bench sample-set course lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,8 @@ test: $(READY)  ## the package, the notebooks and the set-up
 test-browser: $(READY)  ## the notebooks in JupyterLab and their pages, in headless Chromium
 	@$(PY) -m pytest -n 2 tests/browser
 
+setup: $(READY)  ## the virtual environment alone
+
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab notebooks
 
@@ -42,7 +44,7 @@ notebooks: $(READY)  ## execute the notebooks in place, ready to commit
 	@$(PY) notebooks/run.py inplace
 	@$(PY) notebooks/run.py inplace --folder notebooks/solutions
 
-results: $(READY)  ## measure on real images, DATA=folder WEIGHTS=file; write the README's tables
+results: $(READY)  ## measure on the sample set, and real images DATA=folder WEIGHTS=file; README
 	@$(PY) tests/benchmarks/results.py $(if $(DATA),--data $(DATA)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 bench: $(READY) $(if $(DATA),build/peer/ready)  ## speed beside the peer, DATA=folder WEIGHTS=file

@@ -1,4 +1,4 @@
-"""The command line: ``fastflow run``, ``predict``, ``recipes`` and ``data``.
+"""The command line: ``fastflow run``, ``predict``, ``reproduce``, ``report``, ``animate``, ....
 
 Exit codes: 0; 2 for a mistake of the user's, told in one line; 1 for everything else.
 
@@ -19,6 +19,8 @@ from fastflow_utils.errors import FastFlowError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fastflow_utils.recipes import Recipe
+
 __all__ = ["app", "main"]
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None}
@@ -38,6 +40,22 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+class Where(StrEnum):
+    """Who places the runs."""
+
+    local = "local"
+    ray = "ray"
+
+
+class Format(StrEnum):
+    """How tables are written."""
+
+    markdown = "markdown"
+    csv = "csv"
+    html = "html"
+    latex = "latex"
 
 
 @app.command()
@@ -126,6 +144,119 @@ def predict(
         for problem in problems[:-1]:
             typer.echo(f"error: {problem}", err=True)
         raise FastFlowError(problems[-1])
+
+
+@app.command()
+def reproduce(
+    output: Annotated[Path, typer.Option(help="Folder of all runs; what is there is kept.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data root. Default: $FASTFLOW_DATA, else the sample set."),
+    ] = None,
+    categories: Annotated[str, typer.Option(help="Comma-separated names, or all.")] = "all",
+    backbones: Annotated[
+        str, typer.Option(help="Comma-separated names; see `fastflow recipes`.")
+    ] = "efficientnet_lite0",
+    seeds: Annotated[str, typer.Option(help="Comma-separated: one run for each.")] = "0",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="BACKBONE=FILE, a local state dict; may be given several times."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of recipe fields, for every backbone.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Height and width, pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    engine: Annotated[Where, typer.Option(help="This machine, or Ray.")] = Where.local,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of a run. Default: all, shared.")
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="Ray: GPUs of a run; 0.5 is half.")] = 0,
+    address: Annotated[
+        str | None, typer.Option(help="Ray: a cluster's address, or auto. Default: a new one.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where each run computes.")] = Device.auto,
+) -> None:
+    """Run every category, backbone and seed that has not been run; tables: `fastflow report`."""
+    from fastflow_utils import datasets, engines
+    from fastflow_utils import reproduce as reproduction
+    from fastflow_utils.recipes import recipe_for
+
+    def recipe(name: str) -> "Recipe":
+        return recipe_for(name, config, image_size=image_size, epochs=epochs)
+
+    files = dict(_weights(text) for text in weights or [])
+    names = None if categories == "all" else _names(categories)
+    plan = reproduction.plan(
+        datasets.data_root(data),
+        [recipe(name) for name in _names(backbones)],
+        names=names,
+        seeds=[_seed(text) for text in _names(seeds)],
+        weights={recipe(name).backbone: file for name, file in files.items()},
+    )
+    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+    place = engines.local(jobs)
+    if engine == Where.ray:
+        place = engines.on_ray(address, jobs=jobs, cpus=threads, gpus=gpus)
+    elif address is not None or gpus:
+        raise FastFlowError("--address and --gpus are for --engine ray")
+    outcomes = reproduction.reproduce(
+        plan, output, engine=place, device=device, threads=threads, tell=typer.echo
+    )
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    typer.echo(
+        f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are there; "
+        f"tables: fastflow report {output}"
+    )
+    for outcome in failed:
+        typer.echo(f"error: {outcome.job}: {outcome.error}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise FastFlowError(f"--seeds: '{text}': expected whole numbers, such as 0,1,2")
+    return int(text)
+
+
+def _weights(text: str) -> tuple[str, Path]:
+    backbone, equals, file = text.partition("=")
+    if not equals:
+        raise FastFlowError(f"--weights '{text}': expected BACKBONE=FILE, one for each backbone")
+    return backbone, Path(file)
+
+
+@app.command()
+def report(
+    runs: Annotated[Path, typer.Argument(help="The folder that `fastflow reproduce` filled.")],
+    format: Annotated[Format, typer.Option(help="How it is written.")] = Format.markdown,
+) -> None:
+    """Print the tables of all runs in a folder: mean and spread over seeds, published rows."""
+    from fastflow_utils.report import report
+
+    typer.echo(report(runs, format), nl=False)
+
+
+@app.command()
+def animate(
+    runs: Annotated[Path, typer.Argument(help="A run's folder, or one with many.")],
+    output: Annotated[Path, typer.Option(help="Folder for the animations.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Data root. Default: the one that the run was made on.")
+    ] = None,
+) -> None:
+    """Make an animation of each category: image, truth, heat map, overlay with the decision."""
+    from fastflow_utils import animations
+
+    make = animations.animate if (runs / "metrics.json").is_file() else animations.animate_all
+    for file in make(runs, output, data):
+        typer.echo(f"{file} ({file.stat().st_size / 1e6:.1f} MB)")
 
 
 @app.command()

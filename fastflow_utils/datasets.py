@@ -9,9 +9,11 @@ The layout, for each category::
 """
 
 import difflib
+import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -35,9 +37,11 @@ __all__ = [
     "check",
     "data_home",
     "data_root",
+    "digest",
     "image_files",
     "load_image",
     "load_mask",
+    "sha256",
 ]
 
 Split = Literal["train", "test"]
@@ -120,6 +124,27 @@ def image_files(folder: Path | str) -> list[Path]:
         ),
         key=lambda path: path.name,
     )
+
+
+def sha256(file: Path | str) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
+    with Path(file).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def digest(root: Path | str, category: str) -> str:
+    """Return one sha256 for all of a category: where each file lies, and its bytes.
+
+    Two folders have the same digest if and only if the same files lie at the same places below
+    the category's folder. What begins with a dot does not count.
+    """
+    folder = Path(root) / category
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    places = sorted(place for place in files if not any(p.startswith(".") for p in place.parts))
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(sha256, [files[place] for place in places])
+    lines = [f"{place.as_posix()} {own}\n" for place, own in zip(places, found, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _is_visible(path: Path) -> bool:

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fastflow_utils.backbones import Backbone
-from fastflow_utils.datasets import MVTecAD, data_home, load_image
+from fastflow_utils.datasets import MVTecAD, data_home, load_image, sha256
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
@@ -121,20 +121,15 @@ def extract(
 def _key(backbone: Backbone, dataset: MVTecAD) -> str:
     digest = hashlib.sha256(f"channels last {backbone.fingerprint()}".encode())
     for path in dataset.paths:
-        digest.update(_sha256(path).encode())
+        digest.update(sha256(path).encode())
     return digest.hexdigest()[:32]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_sound(entry: Path) -> bool:
     """True if the manifest is there and every file is the one it names, byte for byte."""
     try:
         manifest: dict[str, str] = json.loads((entry / "manifest.json").read_text())
-        return bool(manifest) and all(_sha256(entry / k) == v for k, v in manifest.items())
+        return bool(manifest) and all(sha256(entry / k) == v for k, v in manifest.items())
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -186,7 +181,7 @@ def _compute(backbone: Backbone, dataset: MVTecAD, entry: Path, batch_size: int)
                 bar.update(len(paths))
         for file in files:
             file.flush()  # type: ignore[attr-defined]  # np.memmap, which numpy types as ndarray
-        manifest = {file.name: _sha256(file) for file in sorted(folder.glob("level_*.npy"))}
+        manifest = {file.name: sha256(file) for file in sorted(folder.glob("level_*.npy"))}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
         folder.rename(entry)
 

@@ -70,12 +70,13 @@ def run(
     seed: int = 0,
     weights: Path | str | None = None,
     device: torch.device | str = "cpu",
+    cache: Path | str | None = None,
 ) -> Run:
     """Train on a category's normal images, evaluate on its test split, write it all down.
 
     Writes ``metrics.json``, ``per_defect.csv``, ``history.csv``, ``recipe.yaml``, ``model/`` and
     ``figures/*.png`` into ``output``. The figures are of the last epoch of the recipe's budget;
-    nothing was chosen on the test split.
+    nothing was chosen on the test split. ``metrics.json`` is written last, and whole.
 
     Args:
         recipe: Backbone, flow and budget.
@@ -85,6 +86,7 @@ def run(
         seed: Fixes permutations, initial weights and the order of the batches.
         weights: A local state dict for the backbone.
         device: Where to compute.
+        cache: Where features are kept, as for :func:`~fastflow_utils.features.extract`.
 
     Raises:
         FastFlowError: For anything wrong with data, weights or recipe, before training starts
@@ -104,8 +106,8 @@ def run(
     output.mkdir(parents=True, exist_ok=True)
     (output / "metrics.json").unlink(missing_ok=True)  # no old figures beside a new model
     backbone = recipe.build_backbone(weights).to(device)
-    train_features = extract(backbone, train)
-    test_features = extract(backbone, test)
+    train_features = extract(backbone, train, cache=cache)
+    test_features = extract(backbone, test, cache=cache)
     _give_back()
     featured = time.perf_counter()
 
@@ -150,10 +152,18 @@ def run(
         "category": plots.title(test),
         "recipe": asdict(recipe),
         "device": str(device),
+        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_json(output / "metrics.json", metrics)
     return Run(model, history, evaluation, metrics)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a file that is whole or not there, whenever the process is killed."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values, indent=2) + "\n")
+    part.replace(path)
 
 
 def _give_back() -> None:

@@ -8,7 +8,7 @@ category has no average. Rows of the sample set never stand in a table with publ
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,8 +22,10 @@ from fastflow_utils.errors import FastFlowError
 __all__ = [
     "CATEGORIES",
     "FIGURES",
+    "MEASURED",
     "TABLES",
     "as_runs",
+    "cells",
     "markdown",
     "mean_and_spread",
     "published",
@@ -50,6 +52,14 @@ TABLES = {
 
 FIGURES = {**TABLES, "aupro": "AUPRO"}
 """The figures that any published row has, with their names."""
+
+MEASURED = {
+    **FIGURES,
+    "label_free_image_f1": "image F1 (label-free)",
+    "label_free_pixel_f1": "pixel F1 (label-free)",
+    "seconds_total": "seconds of a run",
+}
+"""The figures that a run of ours has, with their names."""
 
 AVERAGE = "Avg"
 LAYOUT = {name: name.replace("_", " ").title() for name in CATEGORIES}
@@ -79,8 +89,9 @@ def as_runs(metrics: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
     Returns:
         Columns ``category`` (bare), ``sample_set``, ``seed``, ``backbone``, ``image_size``,
-        ``epochs``, ``recipe`` (as JSON), the figures, and ``seconds_features``, ``_train``,
-        ``_evaluate``, ``_total``; what a run does not tell is missing.
+        ``epochs``, ``recipe`` (as JSON), the figures, ``label_free_image_f1``, ``_pixel_f1``,
+        and ``seconds_features``, ``_train``, ``_evaluate``, ``_total``; what a run does not tell
+        is missing.
 
     Example:
         >>> runs = as_runs([{"category": "tile (sample set)", "seed": 0, "image_auroc": 0.9}])
@@ -96,6 +107,7 @@ def as_runs(metrics: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             **{name: one.get("recipe", {}).get(name) for name in ("backbone", "image_size")},
             "recipe": json.dumps(one.get("recipe"), sort_keys=True),
             **{name: one.get(name) for name in FIGURES},
+            **{f"label_free_{name}": one.get("label_free", {}).get(name) for name in LABEL_FREE},
             **{f"seconds_{part}": one.get("seconds", {}).get(part) for part in SECONDS},
         }
         for one in metrics
@@ -103,10 +115,12 @@ def as_runs(metrics: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
 
+LABEL_FREE = ("image_f1", "pixel_f1")
 SECONDS = ("features", "train", "evaluate", "total")
 RUN_COLUMNS = [
     *("category", "sample_set", "seed", "backbone", "image_size", "epochs", "recipe"),
     *FIGURES,
+    *(f"label_free_{name}" for name in LABEL_FREE),
     *(f"seconds_{part}" for part in SECONDS),
 ]
 
@@ -126,7 +140,7 @@ def mean_and_spread(runs: pd.DataFrame, figure: str) -> tuple[pd.Series, pd.Seri
 
     Args:
         runs: Of one recipe, as :func:`read_runs` gives them.
-        figure: One of :data:`FIGURES`.
+        figure: One of :data:`MEASURED`.
 
     Raises:
         FastFlowError: If the runs are of several recipes or data, or one was given twice.
@@ -201,7 +215,7 @@ def table(
     """Return a table and its spread over seeds: rows of ours, then published ones.
 
     Args:
-        figure: One of :data:`FIGURES`.
+        figure: One of :data:`MEASURED`.
         ours: Runs (:func:`read_runs`), by the name of their row.
         others: Names of published rows, from :func:`sources`.
 
@@ -248,28 +262,53 @@ def text(means: pd.DataFrame, spreads: pd.DataFrame | None = None, heading: str 
     width = max([len(heading), *(len(name) for name in means.index), len(BELOW)])
     above, below = ("".join(f"{part:>6}" for part in parts) for parts in NARROW)
     lines = [" " * width + above, f"{heading:{width}}" + below]
-    for name, row, beside in _rows(means, spreads):
+    beside = _shown(means * math.nan if spreads is None else spreads)
+    for name, row, spread in zip(
+        means.index, _shown(means).to_numpy(), beside.to_numpy(), strict=True
+    ):
         lines.append(f"{name:{width}}" + "".join(f"{cell:>6}" for cell in row))
-        if set(beside) != {DASH}:
-            lines.append(f"{BELOW:{width}}" + "".join(f"{cell:>6}" for cell in beside))
+        if set(spread) != {DASH}:
+            lines.append(f"{BELOW:{width}}" + "".join(f"{cell:>6}" for cell in spread))
     return "\n".join(line.rstrip() for line in lines)
 
 
-def markdown(means: pd.DataFrame, spreads: pd.DataFrame | None = None, heading: str = "") -> str:
-    """Return a table as Markdown, ``mean ± spread`` in a cell where there is a spread.
+def cells(
+    means: pd.DataFrame, spreads: pd.DataFrame | None = None, decimals: int = 3
+) -> pd.DataFrame:
+    """Return a table's cells as text: ``mean ± spread`` where there is a spread, a dash for nan.
+
+    Args:
+        means: From :func:`table` or :func:`published`.
+        spreads: Of the same shape.
+        decimals: Of both.
+
+    Example:
+        >>> cells(published("pixel_f1")).loc["anomalib, WRN50", ["Pill", "Screw"]].tolist()
+        ['0.611', '–']
+    """
+    shown = _shown(means, decimals)
+    if spreads is None:
+        return shown
+    return shown.where(spreads.isna(), shown + " ± " + _shown(spreads, decimals))
+
+
+def markdown(
+    means: pd.DataFrame,
+    spreads: pd.DataFrame | None = None,
+    heading: str = "",
+    decimals: int = 3,
+) -> str:
+    """Return a table as Markdown, the cells from :func:`cells`.
 
     Args:
         means: From :func:`table` or :func:`published`.
         spreads: Of the same shape.
         heading: Stands above the names of the rows.
+        decimals: Of both.
     """
     lines = [f"| {heading} | {' | '.join(means.columns)} |", "|---|" + "---:|" * means.shape[1]]
-    for name, row, beside in _rows(means, spreads):
-        cells = [
-            mean if spread == DASH else f"{mean} ± {spread}"
-            for mean, spread in zip(row, beside, strict=True)
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name, row in cells(means, spreads, decimals).iterrows():
+        lines.append(f"| {name} | {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -277,11 +316,5 @@ DASH = "–"
 BELOW = "  ± over seeds"
 
 
-def _rows(
-    means: pd.DataFrame, spreads: pd.DataFrame | None
-) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each row's name, its cells, and its spreads as text."""
-    beside = means * math.nan if spreads is None else spreads.reindex(means.index)
-    for name, *rows in zip(means.index, means.to_numpy(), beside.to_numpy(), strict=True):
-        row, spread = ([DASH if v != v else f"{v:.3f}" for v in values] for values in rows)
-        yield str(name), row, spread
+def _shown(values: pd.DataFrame, decimals: int = 3) -> pd.DataFrame:
+    return values.map(lambda value: DASH if math.isnan(value) else f"{value:.{decimals}f}")

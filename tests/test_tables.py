@@ -13,7 +13,7 @@ from fastflow_utils.errors import FastFlowError
 from fastflow_utils.official import OFFICIAL_COUNTS
 from fastflow_utils.recipes import recipe_for
 from fastflow_utils.runs import run
-from fastflow_utils.tables import CATEGORIES, FIGURES, TABLES
+from fastflow_utils.tables import CATEGORIES, FIGURES, MEASURED, TABLES
 
 PUBLISHED = yaml.safe_load((Path(tables.__file__).parent / "published.yaml").read_text())
 each_row = pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["name"])
@@ -124,6 +124,8 @@ def test_a_run_is_read_back(tiny: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert runs["seed"].tolist() == [4] and runs["image_size"].tolist() == [64]
     assert runs["pixel_f1"].tolist() == [done.metrics["pixel_f1"]]
     assert runs["seconds_total"].tolist() == [done.metrics["seconds"]["total"]]
+    assert runs["label_free_pixel_f1"].tolist() == [done.metrics["label_free"]["pixel_f1"]]
+    assert runs[list(MEASURED)].notna().all(axis=None)
     means, _ = tables.mean_and_spread(runs, "pixel_auroc")
     assert means.isna().all(), "no column for a category that is not of the fifteen"
 
@@ -235,6 +237,15 @@ def test_markdown_has_as_many_cells_in_every_row():
     assert {line.count("|") for line in lines} == {18}
     assert lines[2].startswith("| ours | – | – |") and "| 0.950 ± 0.071 |" in lines[2]
     assert "±" not in lines[3] and "nan" not in "".join(lines)
+
+
+def test_cells_have_the_decimals_asked_for():
+    seconds = [metrics("screw", seed, 0, seconds={"total": 10 + seed}) for seed in (0, 1)]
+    seconds += [metrics("pill", 0, 0, seconds={"total": 123.46})]
+    means, spreads = tables.table("seconds_total", {"ours": tables.as_runs(seconds)})
+    shown = tables.cells(means, spreads, decimals=1).loc["ours"]
+    assert shown[["Screw", "Pill", "Tile"]].tolist() == ["10.5 ± 0.7", "123.5", "–"]
+    assert "| 10.5 ± 0.7 |" in tables.markdown(means, spreads, decimals=1)
 
 
 def test_stored_benchmarks_are_runs_too():
