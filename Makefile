@@ -21,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # A .venv that was copied or moved here, or whose Python is gone, is not ready.
 $(shell grep -qsxF "$(CURDIR)" .venv/ready-* && $(PY) -c "" 2>/dev/null || rm -f .venv/ready-*)
 
-.PHONY: help tutorial test test-browser setup lab notebooks results bench sample-set course lint lock clean
+.PHONY: help tutorial test test-browser setup lab notebooks results bench sample-set course cost lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ sample-set: $(READY)  ## how hard the sample set is, three seeds; its contact sh
 
 course: $(READY)  ## seconds of the notebooks, delays of their widgets; the README's table
 	@$(PY) tests/benchmarks/course.py
+
+cost: $(READY)  ## hours of a full reproduction, from times measured here; the README's table
+	@$(PY) tests/benchmarks/cost.py
 
 build/peer/ready:  # the peer needs other versions: a virtual environment of its own
 	@$(PYTHON) -m venv build/peer

@@ -238,9 +238,13 @@ def report(
     format: Annotated[Format, typer.Option(help="How it is written.")] = Format.markdown,
 ) -> None:
     """Print the tables of all runs in a folder: mean and spread over seeds, published rows."""
-    from fastflow_utils.report import report
+    from fastflow_utils.report import FORMATS, collect
 
-    typer.echo(report(runs, format), nl=False)
+    tables = collect(runs)
+    typer.echo(FORMATS[format](tables), nl=False)
+    if format == Format.csv:  # which has no room for them
+        for note in tables.notes:
+            typer.echo(note, err=True)
 
 
 @app.command()

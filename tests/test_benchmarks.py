@@ -7,13 +7,16 @@ from pathlib import Path
 from statistics import mean, median
 
 import ablation
+import cost
 import course
 import pytest
 import results
 import sample_set
 import speed
 
+from fastflow_utils.animations import LIMIT
 from fastflow_utils.recipes import recipe_for
+from fastflow_utils.tables import CATEGORIES
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = json.loads(results.STORE.read_text())
@@ -36,7 +39,27 @@ def between(text: str, name: str) -> str:
 
 
 def test_the_readme_shows_the_stored_results():
-    assert between((ROOT / "README.md").read_text(), "results") == results.tables(STORE).strip()
+    page = (ROOT / "README.md").read_text()
+    for name, block in results.blocks(STORE).items():
+        assert between(page, name) == block.strip()
+
+
+def test_the_pages_show_the_stored_cost():
+    stored = json.loads(cost.STORE.read_text())
+    assert between((ROOT / "README.md").read_text(), "cost") == cost.table(stored).strip()
+    assert between(cost.PAGE.read_text(), "cost") == cost.details(stored).strip()
+
+
+def test_the_sample_sets_results_are_of_todays_recipe_and_of_all_fifteen():
+    """Stored figures of one set of images; how hard it is, `make sample-set` says."""
+    assert {(run["category"], run["seed"]) for run in STORE["sample_set"]} == {
+        (f"{name} (sample set)", seed) for name in CATEGORIES for seed in results.SEEDS
+    }
+    today = json.loads(json.dumps(asdict(recipe_for())))
+    for run in STORE["sample_set"]:
+        assert run["recipe"] == today, "measure again: make results"
+    assert 0.93 <= mean(run["image_auroc"] for run in STORE["sample_set"]) <= 0.99
+    assert results.WALL.stat().st_size <= LIMIT
 
 
 def test_the_readme_shows_the_stored_speed():

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -282,3 +282,31 @@ def test_mistakes_end_in_one_line_before_anything_runs(mistake, pair, tmp_path, 
     told = capsys.readouterr().err
     assert told.startswith("error: ") and told.count("\n") == 1
     assert not output.exists()
+
+
+def test_report_and_animate_take_what_reproduce_leaves(runs, pair, tmp_path, capsys):
+    """Foreign categories have no column: the message says so; a picture needs no column."""
+    assert fastflow("report", runs) == 2
+    assert "disc, plate" in capsys.readouterr().err
+    assert fastflow("animate", runs, "--output", tmp_path) == 0
+    shown = capsys.readouterr().out.splitlines()
+    files = [Path(line.partition(" (")[0]) for line in shown]
+    assert {file.name for file in files} >= {"disc.gif", "disc.webp", "plate.gif", "wall.webp"}
+    assert all(0 < file.stat().st_size <= 3_000_000 for file in files)
+
+
+@pytest.mark.parametrize("command", ["report", "animate"])
+def test_an_empty_folder_is_told(command, tmp_path, capsys):
+    output = ("--output", tmp_path / "out") if command == "animate" else ()
+    assert fastflow(command, tmp_path, *output) == 2
+    assert "no finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["markdown", "csv", "html", "latex"])
+def test_report_writes_each_format(format, tmp_path, capsys):
+    metrics = dict.fromkeys(["image_auroc", "pixel_auroc", "pixel_f1", "aupro"], 0.5)
+    metrics |= {"category": "tile", "seed": 0, "recipe": asdict(RECIPE), "device": "cpu"}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert fastflow("report", tmp_path, "--format", format) == 0
+    assert "0.5" in (told := capsys.readouterr()).out
+    assert "last epoch" in told.out and ("dash" in told.err) == (format == "csv")

@@ -1,34 +1,36 @@
-"""Measure the README's results on real images and write its tables; `make results` calls this.
+"""Measure the README's results and write its tables; `make results` calls this.
 
-    make results DATA=MVTEC_ROOT WEIGHTS=resnet18.pth    # measure what is missing, then write
-    make results                                         # write the tables from results.json
+    make results                                         # on the sample set
+    make results DATA=MVTEC_ROOT WEIGHTS=resnet18.pth    # on real images as well
+    python tests/benchmarks/results.py --tables          # from results.json, nothing measured
 
-Measures three categories with two backbones and three seeds, each by its backbone's recipe and
-nothing else, as `fastflow run` does. What is in ``build/results`` already is not measured again,
-and several of it share the work. The figures are kept in ``results.json`` beside this file. The
-peer's come from ``peer.py``, whose output is looked for in ``build/results/peer/CATEGORY.jsonl``.
+Every run is one of `fastflow reproduce`: by its backbone's recipe and nothing else, kept in
+``build/results`` and not repeated. The figures go to ``results.json`` beside this file. The peer's
+come from ``peer.py``, whose output is looked for in ``build/results/peer/CATEGORY.jsonl``.
 """
 
 import argparse
-import contextlib
 import json
+import shutil
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from PIL import Image
 
-from fastflow_utils.datasets import MVTecAD
+from fastflow_utils import tables as layout
+from fastflow_utils.animations import wall
+from fastflow_utils.datasets import MVTecAD, categories, data_root
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.recipes import recipe_for
-from fastflow_utils.runs import run
+from fastflow_utils.recipes import Recipe, recipe_for
+from fastflow_utils.reproduce import plan, reproduce
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "results.json"
 README = HERE.parent.parent / "README.md"
+WALL = README.parent / "notebooks" / "figures" / "wall.webp"
 
 CATEGORIES = ("bottle", "metal_nut", "screw")
 BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0 (default)", "resnet18": "ResNet18"}
@@ -70,58 +72,62 @@ call a tenth of the normal images anomalous and a thousandth of their pixels; th
 the normal pixels around defects too:"""
 
 
-def measure(data: Path, weights: Path | None, folder: Path) -> None:
-    """Do every run whose ``metrics.json`` is missing."""
-    for backbone in BACKBONES:
-        for category in CATEGORIES:
-            for seed in SEEDS:
-                output = folder / backbone / category / f"seed{seed}"
-                output.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(Timeout), FileLock(output / "lock", timeout=0):
-                    if (output / "metrics.json").exists():
-                        continue
-                    given = weights if backbone == "resnet18" else None
-                    recipe = recipe_for(backbone)
-                    if backbone == "resnet18" and not weights:
-                        recipe = recipe_for("resnet18.tv_in1k")  # torchvision's, from the hub
-                    metrics = run(recipe, data, category, output, seed=seed, weights=given).metrics
-                    line = " ".join(f"{metrics[name]:.4f}" for name in FIGURES)
-                    print(f"{backbone:20} {category:10} seed {seed}  {line}", flush=True)
+def measure(
+    root: Path, recipes: Sequence[Recipe], folder: Path, **more: Any
+) -> list[dict[str, Any]]:
+    """Return the metrics of all seeds, each run done once: `fastflow reproduce`.
+
+    Seconds are left out: other processes may have been at work beside them.
+    """
+    outcomes = reproduce(plan(root, recipes, seeds=SEEDS, **more), folder, device="cpu")
+    for outcome in outcomes:
+        if outcome.metrics is None:
+            raise FastFlowError(f"{outcome.job}: {outcome.error}")
+    return [
+        {name: value for name, value in (outcome.metrics or {}).items() if name != "seconds"}
+        for outcome in outcomes
+    ]
 
 
-def stop_unless_complete(files: Iterable[Path]) -> None:
-    """Leave the tables to whichever process ends last."""
-    missing = [str(file) for file in files if not file.exists()]
-    if missing:
-        sys.exit(f"{len(missing)} runs are another process's, or failed: {missing[0]}, ...")
-
-
-def collect(data: Path, folder: Path) -> dict[str, Any]:
+def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, Any]:
     """Return the figures of all runs, of the peer, and what the images were."""
-    files = {
-        (backbone, category): [
-            folder / backbone / category / f"seed{seed}" / "metrics.json" for seed in SEEDS
-        ]
-        for backbone in BACKBONES
-        for category in CATEGORIES
-    }
-    stop_unless_complete(file for seeds in files.values() for file in seeds)
-    store: dict[str, Any] = {"images": {}, "runs": {}, "peer": {}}
+    own = {"resnet18": weights} if weights else {}
+    names = ("efficientnet_lite0", "resnet18" if weights else "resnet18.tv_in1k")  # the hub's
+    recipes = [recipe_for(name) for name in names]
+    measured = measure(data, recipes, folder, names=CATEGORIES, weights=own)
+    found: dict[str, Any] = {"images": {}, "runs": {}, "peer": {}}
+    for metrics in measured:
+        backbone = metrics["recipe"]["backbone"].partition(".")[0]
+        found["runs"].setdefault(f"{backbone} {metrics['category']}", []).append(metrics)
     for category in CATEGORIES:
         train, test = (MVTecAD(data, category, split) for split in ("train", "test"))
         with Image.open(train.paths[0]) as image:
             pixels = image.width
-        store["images"][category] = {"train": len(train), "test": len(test), "pixels": pixels}
-        peer = folder / "peer" / f"{category}.jsonl"
+        found["images"][category] = {"train": len(train), "test": len(test), "pixels": pixels}
+        peer = folder.parent / "peer" / f"{category}.jsonl"
         if peer.exists():
             last = json.loads(peer.read_text().splitlines()[-1])
-            store["peer"][category] = {k: v for k, v in last.items() if k in ("epoch", *FIGURES)}
-        for backbone in BACKBONES:
-            measured = [json.loads(file.read_text()) for file in files[backbone, category]]
-            for metrics in measured:
-                del metrics["seconds"]  # several may have run at once
-            store["runs"][f"{backbone} {category}"] = measured
-    return store
+            found["peer"][category] = {k: v for k, v in last.items() if k in ("epoch", *FIGURES)}
+    return found
+
+
+def on_the_sample_set(folder: Path) -> list[dict[str, Any]]:
+    """Return the metrics of the default recipe on all fifteen categories; draw their wall."""
+    root = data_root()
+    if not MVTecAD(root, categories(root)[0], "test").is_sample_set:
+        raise FastFlowError("$FASTFLOW_DATA names other images: unset it for the sample set")
+    measured = measure(root, [recipe_for()], folder)
+    first = [folder / job.place for job in plan(root, [recipe_for()], seeds=SEEDS[:1])]
+    _, picture = wall(first, folder, root)
+    shutil.copy(picture, WALL)
+    return measured
+
+
+def stop_unless_complete(files: Iterable[Path]) -> None:
+    """Leave the tables of other benchmarks to whichever of several processes ends last."""
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        sys.exit(f"{len(missing)} runs are another process's, or failed: {missing[0]}, ...")
 
 
 def spread(values: list[float]) -> str:
@@ -139,8 +145,22 @@ def line(name: str, values: dict[str, float]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
+def sample_set_table(measured: Sequence[dict[str, Any]]) -> str:
+    """Return the sample set's table as Markdown: a row for each category, and their average."""
+    runs = layout.as_runs(measured)
+    columns = {**layout.TABLES, "aupro": "AUPRO"}
+    both = {figure: layout.mean_and_spread(runs, figure) for figure in columns}
+    lines = [f"| **sample set** | {' | '.join(columns.values())} |"]
+    lines.append("|---|" + "---:|" * len(columns))
+    for name in next(iter(both.values()))[0].index:
+        cells = [f"{mean[name]:.3f} ± {std[name]:.3f}" for mean, std in both.values()]
+        bold = "**" if name == layout.AVERAGE else ""
+        lines.append(f"| {bold}{name}{bold} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def tables(store: dict[str, Any]) -> str:
-    """Return the README's tables as Markdown."""
+    """Return the tables of real images as Markdown."""
     lines = []
     for category in CATEGORIES:
         images = store["images"][category]
@@ -208,17 +228,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="holds bottle, metal_nut and screw")
     parser.add_argument("--weights", type=Path, help="of ResNet18; default: the hub's")
     parser.add_argument("--folder", type=Path, default=Path("build/results"))
+    parser.add_argument("--tables", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     try:
-        if arguments.data:
-            measure(arguments.data, arguments.weights, arguments.folder)
-            store = collect(arguments.data, arguments.folder)
+        store = json.loads(STORE.read_text())
+        if not arguments.tables:
+            store["sample_set"] = on_the_sample_set(arguments.folder / "sample_set")
+            if arguments.data:
+                folder = arguments.folder / "mvtec_ad"
+                store |= on_real_images(arguments.data, arguments.weights, folder)
             STORE.write_text(json.dumps(store, indent=1) + "\n")
-        block = tables(json.loads(STORE.read_text()))
-        README.write_text(written(README.read_text(), block, "results"))
-        print(block)
+        page = README.read_text()
+        for name, block in blocks(store).items():
+            print(block)
+            page = written(page, block, name)
+        README.write_text(page)
     except FastFlowError as error:
         sys.exit(f"error: {error}")
+
+
+def blocks(store: dict[str, Any]) -> dict[str, str]:
+    """Return what stands between the README's markers."""
+    return {"results-sample-set": sample_set_table(store["sample_set"]), "results": tables(store)}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ import papermill
 import pytest
 import run
 
+from fastflow_utils.datasets import data_root
+from fastflow_utils.recipes import recipe_for
+from fastflow_utils.reproduce import plan, reproduce
+
 
 def test_papermill_sets_the_category(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("FASTFLOW_DATA", raising=False)
@@ -20,3 +24,22 @@ def test_papermill_sets_the_category(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     text = "".join(str(cell.get("outputs")) for cell in executed.cells)
     assert "hole" in text and "broken_large" not in text  # defects of carpet, not of bottle
+
+
+def test_papermills_runs_are_those_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Notebook 07 leaves what `fastflow reproduce` finds, and does not repeat."""
+    for name in ("DATA", "RUNS", "JOBS"):
+        monkeypatch.delenv(f"FASTFLOW_{name}", raising=False)
+    papermill.execute_notebook(
+        run.NOTEBOOKS / "07_reproduce.ipynb",
+        tmp_path / "tile.ipynb",
+        parameters={"category": "tile", "epochs": "1", "folder": str(tmp_path / "runs")},
+        cwd=run.NOTEBOOKS,
+        kernel_name="python3",
+        progress_bar=False,
+        execution_timeout=240,
+    )
+    lines: list[str] = []
+    jobs = plan(data_root(), [recipe_for(epochs=1)], names=["tile"])
+    (outcome,) = reproduce(jobs, tmp_path / "runs", tell=lines.append)
+    assert lines == ["1 runs: 1 are there, 0 to do"] and outcome.metrics["epochs"] == 1

@@ -1,0 +1,105 @@
+"""Kill a reproduction again and again: does the table come out the same?
+
+    python tests/benchmarks/interrupted.py
+
+All fifteen categories of the sample set, one epoch, four times: left alone; killed (SIGKILL, the
+whole process) at five random moments and started again each time; by Ray with two workers; by Ray
+with a worker killed at a random moment. Compares every figure of every run, all decimals, but for
+seconds, and prints one line for each. The tests do the same with tiny images and one kill.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FASTFLOW = Path(sys.executable).with_name("fastflow")
+
+
+def start(output: Path, *more: str) -> subprocess.Popen[str]:
+    command = [
+        FASTFLOW,
+        "reproduce",
+        "--output",
+        output,
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+        *more,
+    ]
+    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    lines = process.communicate()[0].splitlines()
+    if process.returncode:
+        sys.exit("\n".join(lines))
+    return lines
+
+
+def figures(output: Path) -> dict[str, dict[str, object]]:
+    """Everything that was measured, by the place of the run."""
+    found = {}
+    for file in sorted(output.rglob("metrics.json")):
+        values = json.loads(file.read_text())
+        del values["seconds"]
+        found[str(file.parent.relative_to(output))] = values
+    return found
+
+
+def workers() -> list[int]:
+    """Return the processes in which Ray runs a task at the moment."""
+    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listing.splitlines() if "ray::_call" in line]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("build/interrupted"))
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    arguments = parser.parse_args()
+    folder, moments = arguments.folder, random.Random(arguments.seed)
+    if folder.exists():
+        sys.exit(f"error: {folder} is there: name another with --folder, or remove it")
+
+    began = time.perf_counter()
+    finish(start(folder / "alone"))
+    seconds = time.perf_counter() - began
+    expected = figures(folder / "alone")
+    print(f"left alone: {len(expected)} runs in {seconds:.0f} s", flush=True)
+
+    for _ in range(5):
+        process = start(folder / "killed")
+        time.sleep(moments.uniform(8, 8 + seconds / 5))  # it imports for some seconds first
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        there = len(figures(folder / "killed"))
+        print(f"  killed with {there} of {len(expected)} runs there", flush=True)
+    first = finish(start(folder / "killed"))[0]
+    print(f"killed five times: {first}; same table: {figures(folder / 'killed') == expected}")
+
+    threads = next(iter(expected.values()))["threads"]
+    on_ray = ("--engine", "ray", "--jobs", "2", "--threads", str(threads))
+    finish(start(folder / "ray", *on_ray))
+    print(f"Ray, two workers: same table: {figures(folder / 'ray') == expected}", flush=True)
+
+    process = start(folder / "ray killed", *on_ray)
+    while not (busy := workers()):
+        time.sleep(0.1)
+    time.sleep(moments.uniform(5, 30))
+    busy = workers()
+    os.kill(moments.choice(busy), signal.SIGKILL)
+    print(f"  killed one of {len(busy)} workers", flush=True)
+    finish(process)
+    same = figures(folder / "ray killed") == expected
+    print(f"Ray, a worker killed: same table: {same}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
