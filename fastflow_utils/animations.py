@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -459,8 +460,8 @@ def animate_all(
 ) -> list[Path]:
     """Write an animation of each backbone and category, and a wall of each backbone.
 
-    Of several finished runs of one backbone and category, the lowest seed's is shown; of several
-    of these, the one that was finished last.
+    Of several recipes of one backbone and category, that of the run which was finished last is
+    shown, by its run of the lowest seed.
 
     Args:
         folder: All finished runs in it and below it are looked at.
@@ -470,19 +471,21 @@ def animate_all(
     Raises:
         FastFlowError: As :func:`verdicts` and :func:`wall` do; if there is no finished run.
     """
-    found = []
-    for file in Path(folder).rglob("metrics.json"):
-        metrics, finished = _read(file.parent, file.name), file.stat().st_mtime_ns
+    found: dict[tuple[str, str], list[tuple[int, Path, dict[str, Any]]]] = defaultdict(list)
+    for file in sorted(Path(folder).rglob("metrics.json")):
+        metrics = _read(file.parent, file.name)
         kind = metrics["recipe"]["backbone"], metrics["category"]
-        found.append((kind, metrics["seed"], -finished, file.parent))
+        found[kind].append((file.stat().st_mtime_ns, file.parent, metrics))
     if not found:
         raise FastFlowError(
             f"no finished run in '{folder}' or below it: expected folders that 'fastflow run' or "
             "'fastflow reproduce' has made"
         )
     chosen: dict[str, dict[str, Path]] = defaultdict(dict)
-    for (backbone, category), *_, run in sorted(found):
-        chosen[backbone].setdefault(category, run)
+    for (backbone, category), runs_of in sorted(found.items()):
+        _, _, last = max(runs_of, key=itemgetter(0))
+        same = [run for run in runs_of if run[2]["recipe"] == last["recipe"]]
+        chosen[backbone][category] = min(same, key=lambda run: (run[2]["seed"], -run[0]))[1]
     written = []
     for backbone, runs in chosen.items():
         place = Path(output) / re.sub(r"[^\w.-]", "_", backbone)

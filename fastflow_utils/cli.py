@@ -155,8 +155,9 @@ def reproduce(
     ] = None,
     categories: Annotated[str, typer.Option(help="Comma-separated names, or all.")] = "all",
     backbones: Annotated[
-        str, typer.Option(help="Comma-separated names; see `fastflow recipes`.")
-    ] = "efficientnet_lite0",
+        str | None,
+        typer.Option(help="Comma-separated names; see `fastflow recipes`. Default: --config's."),
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Comma-separated: one run for each.")] = "0",
     weights: Annotated[
         list[str] | None,
@@ -183,20 +184,24 @@ def reproduce(
     from fastflow_utils import reproduce as reproduction
     from fastflow_utils.recipes import recipe_for
 
-    def recipe(name: str) -> "Recipe":
+    def recipe(name: str | None) -> "Recipe":
         return recipe_for(name, config, image_size=image_size, epochs=epochs)
 
     files = dict(_weights(text) for text in weights or [])
     names = None if categories == "all" else _names(categories)
     plan = reproduction.plan(
         datasets.data_root(data),
-        [recipe(name) for name in _names(backbones)],
+        [recipe(name) for name in (_names(backbones) if backbones is not None else [None])],
         names=names,
         seeds=[_seed(text) for text in _names(seeds)],
         weights={recipe(name).backbone: file for name, file in files.items()},
     )
     threads = threads or max(1, (os.cpu_count() or 1) // jobs)
     place = engines.local(jobs)
+    if gpus > 1 and gpus != int(gpus):
+        raise FastFlowError(f"--gpus {gpus:g}: expected a whole number, or a part of one GPU")
+    if engine == Where.ray and device == Device.cuda and not gpus:
+        raise FastFlowError("--device cuda with --engine ray: say how many GPUs, --gpus 1 or 0.5")
     if engine == Where.ray:
         place = engines.on_ray(address, jobs=jobs, cpus=threads, gpus=gpus)
     elif address is not None or gpus:
@@ -204,7 +209,7 @@ def reproduce(
     outcomes = reproduction.reproduce(
         plan, output, engine=place, device=device, threads=threads, tell=typer.echo
     )
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    failed = [outcome for outcome in outcomes if outcome.metrics is None]
     typer.echo(
         f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are there; "
         f"tables: fastflow report {output}"

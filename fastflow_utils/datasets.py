@@ -139,10 +139,11 @@ def digest(root: Path | str, category: str) -> str:
     the category's folder. What begins with a dot does not count.
     """
     folder = Path(root) / category
-    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    places = sorted(place for place in files if not any(p.startswith(".") for p in place.parts))
+    walked = os.walk(folder, followlinks=True)
+    files = [Path(place, name).relative_to(folder) for place, _, names in walked for name in names]
+    places = sorted(file for file in files if not any(p.startswith(".") for p in file.parts))
     with ThreadPoolExecutor() as pool:
-        found = pool.map(sha256, [files[place] for place in places])
+        found = pool.map(sha256, [folder / place for place in places])
     lines = [f"{place.as_posix()} {own}\n" for place, own in zip(places, found, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -6,6 +6,7 @@ returned, or with what became of it where its process died. Nothing here knows w
 
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -53,9 +54,11 @@ def local(jobs: int = 1) -> Engine:
         yield from ((job, task(job)) for job in todo)
 
     def side_by_side(task: Callable[[J], R], todo: Sequence[J]) -> Iterator[tuple[J, R | Lost]]:
+        others = set(multiprocessing.active_children())
         idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
         for _ in range(jobs):
             idle.put(_process())
+        stopped = threading.Event()
 
         def attempt(job: J) -> R | Lost:
             process = idle.get()
@@ -64,6 +67,8 @@ def local(jobs: int = 1) -> Engine:
                     try:
                         return process.submit(task, job).result()
                     except BrokenProcessPool:
+                        if stopped.is_set():
+                            return Lost("stopped")
                         process = _process()
                 return Lost(f"its process died {1 + RETRIES} times: out of memory?")
             finally:
@@ -73,6 +78,11 @@ def local(jobs: int = 1) -> Engine:
         try:
             futures = {callers.submit(attempt, job): job for job in todo}
             yield from ((futures[future], future.result()) for future in as_completed(futures))
+        except BaseException:  # Ctrl-C above all: what is running need not be waited for
+            stopped.set()
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
+            raise
         finally:
             callers.shutdown(cancel_futures=True)
             for _ in range(jobs):
@@ -83,11 +93,15 @@ def local(jobs: int = 1) -> Engine:
 
 def _process() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")  # forked, torch's threads would hang
-    return ProcessPoolExecutor(1, context, initializer=_die_with_parent)
+    return ProcessPoolExecutor(1, context, initializer=_depend_on_parent)
 
 
-def _die_with_parent() -> None:
-    """End with the parent, however it ends: an orphan would go on with what nobody asks for."""
+def _depend_on_parent() -> None:
+    """End with the parent, however it ends: an orphan would go on with what nobody asks for.
+
+    Ctrl-C in a terminal goes to all processes, and is for the parent to deal with.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -102,16 +116,18 @@ def on_ray(address: str | None = None, *, jobs: int = 1, cpus: int = 1, gpus: fl
     """Return an engine that lets Ray place each job where there is room for it.
 
     All machines need this package and the same paths. A job whose worker dies is tried twice more.
+    Ray hides GPUs from a job that asks for none.
 
     Args:
-        address: Of a running cluster; "auto" for the one this machine is part of. Default: a
-            cluster of this machine alone, with room for ``jobs``.
+        address: Of a running cluster, HOST:PORT; "auto" for the one this machine is part of.
+            Default: a new cluster of this machine alone, with room for ``jobs``.
         jobs: At a time, on a cluster of this machine alone.
         cpus: Processors of each job.
         gpus: GPUs of each job; 0.5 lets two share one.
 
     Raises:
-        FastFlowError: If Ray is not installed, or there is no cluster at the address.
+        FastFlowError: If Ray is not installed, there is no cluster at the address, or no machine
+            of it has that many processors and GPUs.
     """
     try:
         import ray
@@ -122,14 +138,22 @@ def on_ray(address: str | None = None, *, jobs: int = 1, cpus: int = 1, gpus: fl
     if not ray.is_initialized():
         alone: dict[str, Any] = {"num_cpus": jobs * cpus, "include_dashboard": False}
         try:
-            if address and ":" in address:  # Ray itself would try for minutes
-                host, _, port = address.rpartition(":")
+            if address and ":" in address and "://" not in address:
+                host, _, port = address.rpartition(":")  # Ray itself would try for minutes
                 socket.create_connection((host, int(port)), timeout=5).close()
-            ray.init(address=address, log_to_driver=False, **({} if address else alone))
+            ray.init(address or "local", log_to_driver=False, **({} if address else alone))
         except (OSError, ValueError) as error:
             raise FastFlowError(
                 f"no Ray cluster at '{address}' ({error}): start one with `ray start --head`"
             ) from error
+
+    room = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(r.get("CPU", 0) >= cpus and r.get("GPU", 0) >= gpus for r in room):
+        machines = "; ".join(f"{r.get('CPU', 0):g} and {r.get('GPU', 0):g}" for r in room)
+        raise FastFlowError(
+            f"a run is to have {cpus} processors and {gpus:g} GPUs, but the cluster's machines "
+            f"have {machines}: it would wait for ever; ask for less"
+        )
 
     def engine(task: Callable[[J], R], todo: Sequence[J]) -> Iterator[tuple[J, R | Lost]]:
         needs: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": RETRIES}
@@ -141,6 +165,8 @@ def on_ray(address: str | None = None, *, jobs: int = 1, cpus: int = 1, gpus: fl
                 result: R | Lost = ray.get(done)
             except ray.exceptions.WorkerCrashedError:
                 result = Lost(f"its worker died {1 + RETRIES} times")
+            except ray.exceptions.RayError as error:  # a machine lost, or without the package
+                result = Lost(f"lost by Ray: {str(error).strip().splitlines()[-1]}")
             yield pending.pop(done), result
 
     return engine

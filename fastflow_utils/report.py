@@ -1,8 +1,8 @@
 """The tables of a folder of runs: one row a recipe, beside published rows, in four formats.
 
 Runs make one row if they share recipe, weights and versions and, within a category, the data. Of
-two with the same category and seed the newer one counts. Whatever is left out, has failed or was
-never finished is said in a note; nothing is left out in silence.
+two with the same category and seed the newer one counts, a failed one as a dash. Whatever is left
+out, has failed or was never finished is said in a note; nothing is left out in silence.
 """
 
 import html
@@ -98,8 +98,7 @@ def collect(folder: Path | str) -> Report:
     if foreign.all():
         raise FastFlowError(f"nothing to report in '{folder}': {notes[-1]}")
     runs, left_out = _newest(finished[~foreign])
-    ours = ["sample_set", "recipe", "category", "seed"]
-    failed = failed[~failed.set_index(ours).index.isin(runs.set_index(ours).index)]
+    runs, failed = _last(runs, failed)
     sections = []
     for sample_set, (data, whose) in DATA.items():
         rows = _rows(runs[runs["sample_set"] == sample_set], whose)
@@ -152,6 +151,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
                 finished.append(metrics)
             elif about and about.get("status") == "failed":
                 failed.append(_failure(about) | {"place": name})
+                failed[-1]["modified"] = (place / "run.json").stat().st_mtime
             else:
                 unfinished.append(name)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -168,7 +168,7 @@ DESCRIBED = [
     *("recipe", "weights", "weights_name", "versions", "data"),
     *("device", "place", "modified"),
 ]
-FAILED = ["sample_set", "recipe", "category", "seed", "error", "place"]
+FAILED = ["sample_set", "recipe", "category", "seed", "error", "place", "modified"]
 
 
 def _json(file: Path) -> dict[str, Any] | None:
@@ -198,9 +198,8 @@ def _description(metrics: dict[str, Any], about: dict[str, Any] | None) -> dict[
 
 def _failure(about: dict[str, Any]) -> dict[str, Any]:
     return {
-        "sample_set": (Path(about["data"]) / about["category"] / "sample_set.json").is_file(),
         "recipe": _describe(_recipe(about["recipe"])),
-        **{name: about[name] for name in ("category", "seed", "error")},
+        **{name: about[name] for name in ("sample_set", "category", "seed", "error")},
     }
 
 
@@ -253,6 +252,15 @@ def _newest(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             f"Left out: {run.category}, {run.recipe}, seed {run.seed} ({run.place}); {newer}."
         )
     return kept, notes
+
+
+def _last(runs: pd.DataFrame, failed: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep of each run what happened last: that it was finished, or that it failed."""
+    ours = ["sample_set", "recipe", "category", "seed"]
+    failed = failed.sort_values("modified").drop_duplicates(ours, keep="last").set_index(ours)
+    ended = runs.groupby(ours)["modified"].max().reindex(failed.index).fillna(0)
+    failed = failed[failed["modified"] > ended]
+    return runs[~runs.set_index(ours).index.isin(failed.index)], failed.reset_index()
 
 
 def _rows(runs: pd.DataFrame, whose: str) -> dict[str, pd.DataFrame]:

@@ -15,12 +15,13 @@ and the system lets go of the lock of a process that dies.
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +63,7 @@ class Job:
     data_sha256: str
     weights: Path | None = None
     weights_sha256: str | None = None
+    versions: dict[str, str] = field(default_factory=versions, hash=False)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -69,6 +71,7 @@ class Job:
 
         They change the order in which numbers are added, as the kind of processor does, and so
         the figures as another seed would, or less. ``run.json`` keeps them beside the facts.
+        Weights that timm downloads are told by their name and timm's version.
         """
         return {
             "category": self.category,
@@ -76,7 +79,8 @@ class Job:
             "recipe": asdict(self.recipe),
             "data_sha256": self.data_sha256,
             "weights_sha256": self.weights_sha256,
-            "versions": versions(),
+            "versions": self.versions,
+            "precision": os.environ.get("FASTFLOW_PRECISION", "auto"),
         }
 
     @cached_property
@@ -134,7 +138,9 @@ def plan(
         FastFlowError: If a category or a file of weights does not exist, nothing is asked for,
             or something is asked for twice.
     """
-    root, weights, found = Path(root), dict(weights or {}), categories(root)
+    root = Path(root).expanduser().absolute()  # for workers that were started elsewhere
+    weights = {name: file.expanduser().absolute() for name, file in (weights or {}).items()}
+    found = categories(root)
     names = found if names is None else names
     wanted = {
         "categories": names,
@@ -204,27 +210,42 @@ def perform(
         with FileLock(place / "lock", timeout=0 if busy == "leave" else -1):
             torch.set_num_threads(threads or usual)
             if _metrics(place) is None:
-                _write_down(job, output, "started")
-                run(
-                    job.recipe,
-                    job.root,
-                    job.category,
-                    place,
-                    seed=job.seed,
-                    weights=job.weights,
-                    device=select_device(device),
-                    cache=output / FEATURES / job.folder,
-                )
-                _write_down(job, output, "finished")
+                _do(job, output, device)
             return Outcome(job, _metrics(place))
     except Timeout:
         return Outcome(job)
     except Exception as error:  # whatever it is, it must not cost the other runs
-        if not isinstance(error, FastFlowError):
-            traceback.print_exc()
-        return Outcome(job, error=" ".join(str(error).split()) or type(error).__name__)
+        return Outcome(job, error=_told(error))
     finally:
         torch.set_num_threads(usual)
+
+
+def _do(job: Job, output: Path, device: str) -> None:
+    """Do one run, its folder being locked, and write down how it ends."""
+    if versions() != job.versions:
+        raise FastFlowError(f"this machine has {versions()}: expected {job.versions}, as planned")
+    _write_down(job, output, "started")
+    try:
+        run(
+            job.recipe,
+            job.root,
+            job.category,
+            output / job.place,
+            seed=job.seed,
+            weights=job.weights,
+            device=select_device(device),
+            cache=output / FEATURES / job.folder,
+        )
+    except Exception as error:
+        if not isinstance(error, FastFlowError):
+            traceback.print_exc()
+        _write_down(job, output, "failed", _told(error))
+        raise
+    _write_down(job, output, "finished")
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _metrics(place: Path) -> dict[str, Any] | None:
@@ -236,23 +257,19 @@ def _metrics(place: Path) -> dict[str, Any] | None:
     return metrics
 
 
-def _write_down(job: Job, output: Path, status: str) -> None:
+def _write_down(job: Job, output: Path, status: str, error: str | None = None) -> None:
     about = job.facts | {
         "key": job.key,
-        "data": str(job.root.absolute()),
-        "weights": job.weights and str(job.weights.absolute()),
+        "data": str(job.root),
+        "sample_set": (job.root / job.category / "sample_set.json").is_file(),
+        "weights": job.weights and str(job.weights),
         "threads": torch.get_num_threads(),
         "status": status,
-        "error": None,
+        "error": error,
     }
-    write_json(output / job.place / "run.json", about)
-
-
-def _record_failure(outcome: Outcome, output: Path) -> None:
-    file = output / outcome.job.place / "run.json"
-    with contextlib.suppress(OSError, ValueError):  # a full disk may be the very cause
-        about = json.loads(file.read_text())
-        write_json(file, about | {"status": "failed", "error": outcome.error})
+    with contextlib.suppress(OSError):  # a full disk may be the very cause
+        (output / job.place).mkdir(parents=True, exist_ok=True)
+        write_json(output / job.place / "run.json", about)
 
 
 # All jobs ---------------------------------------------------------------------------------------
@@ -280,7 +297,8 @@ def reproduce(
     Raises:
         KeyboardInterrupt: After Ctrl-C; what was finished is kept.
     """
-    output = Path(output).absolute()
+    output = Path(output).expanduser().absolute()
+    output.mkdir(parents=True, exist_ok=True)
     task = partial(perform, output=output, device=device, threads=threads)
     engine = engine or local()
     outcomes = {job: Outcome(job, _metrics(output / job.place)) for job in jobs}
@@ -294,8 +312,8 @@ def reproduce(
             if outcome.is_open:
                 continue
             outcomes[job] = outcome
-            if outcome.error is not None:
-                _record_failure(outcome, output)
+            if isinstance(result, Lost):
+                _write_down(job, output, "failed", result.reason)
             number += 1
             minutes = (time.perf_counter() - start) / number * (total - number) / 60
             tell(f"[{number}/{total}] {_line(outcome)}; {minutes:.1f} min left")
@@ -312,9 +330,20 @@ def _line(outcome: Outcome) -> str:
 
 
 def _tidy(outcomes: Mapping[Job, Outcome], output: Path) -> None:
-    """Remove the features of each category whose runs have all come to an end."""
+    """Remove the features of each category that nobody is at any more."""
     waiting = {job.folder for job, outcome in outcomes.items() if outcome.is_open}
     for folder in {job.folder for job in outcomes} - waiting:
-        shutil.rmtree(output / FEATURES / folder, ignore_errors=True)
-    if not waiting:
-        shutil.rmtree(output / FEATURES, ignore_errors=True)
+        features = output / FEATURES / folder
+        if all(map(_is_free, (output / folder).glob("seed*/lock"))):
+            shutil.rmtree(features, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not empty
+                features.parent.rmdir()
+                features.parent.parent.rmdir()
+
+
+def _is_free(lock: Path) -> bool:
+    try:
+        with FileLock(lock, timeout=0):
+            return True
+    except Timeout:
+        return False

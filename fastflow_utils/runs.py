@@ -57,7 +57,7 @@ def select_device(name: str = "auto") -> torch.device:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on, to be kept beside it."""
-    names = ("fastflow-utils", "torch", "timm", "kornia", "torchmetrics", "numpy")
+    names = ("fastflow-utils", "torch", "timm", "kornia", "torchmetrics", "numpy", "pillow")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 

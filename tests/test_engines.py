@@ -1,9 +1,15 @@
 """Engines do every job, whatever dies."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 from dying import die
 
 from fastflow_utils.engines import Lost, local, on_ray
@@ -30,11 +36,12 @@ def test_a_process_that_dies_costs_no_other_job(tmp_path):
 
 
 def test_a_ray_worker_that_dies_costs_no_other_job(tmp_path):
-    ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     here = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # where the task is
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=here)
     try:
         check_survivors(dict(on_ray()(partial(die, marks=tmp_path), JOBS)))
+        with pytest.raises(FastFlowError, match=r"3 processors and 0 GPUs.*have 2 and 0"):
+            on_ray(cpus=3)
     finally:
         ray.shutdown()
 
@@ -46,6 +53,18 @@ def test_an_error_of_the_task_is_raised_here():
 
 
 def test_ray_where_there_is_none_is_told():
-    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     with pytest.raises(FastFlowError, match="no Ray cluster"):
         on_ray("127.0.0.1:1")
+
+
+def test_ctrl_c_does_not_wait_for_what_is_running(tmp_path):
+    """As a terminal does it: to the parent and its workers at once."""
+    engine = "from fastflow_utils.engines import local; import time"
+    code = f"{engine}\nif __name__ == '__main__': list(local(2)(time.sleep, [60, 60, 60]))"
+    (tmp_path / "sleep.py").write_text(code)
+    command = [sys.executable, tmp_path / "sleep.py"]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=20)  # 60, if it waited
+    assert process.returncode != 0 and told.count("Traceback") == 1

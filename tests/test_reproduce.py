@@ -11,10 +11,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import ray
 from filelock import FileLock
 from test_cli import fastflow
 
-from fastflow_utils import reproduce as module
+from fastflow_utils import features
 from fastflow_utils.datasets import digest
 from fastflow_utils.engines import Lost, local, on_ray
 from fastflow_utils.errors import FastFlowError
@@ -28,7 +29,7 @@ ONE_THREAD = {"device": "cpu", "threads": 1}
 
 @pytest.fixture(scope="module")
 def pair(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with two categories: 'disc', and 'plate', whose images are brighter."""
+    """A data root with two categories: 'disc', and 'plate', which lacks one kind of defect."""
     root = tmp_path_factory.mktemp("pair")
     for name in ("disc", "plate"):
         shutil.copytree(tiny / "disc", root / name)
@@ -81,10 +82,16 @@ def test_every_fact_has_a_key_of_its_own(pair):
     assert len({job.key for job in [usual, *others]}) == 6
 
 
-def test_other_versions_make_another_key(jobs, monkeypatch):
-    before = replace(jobs[0]).key
-    monkeypatch.setattr(module, "versions", lambda: {"torch": "0.0"})
-    assert replace(jobs[0]).key != before
+def test_a_machine_with_other_versions_is_refused(jobs, tmp_path):
+    other = replace(jobs[0], versions={"torch": "0.0"})
+    assert other.key != jobs[0].key
+    (outcome,) = reproduce([other], tmp_path, **ONE_THREAD)
+    assert "'torch': '0.0'" in outcome.error and not stamps(tmp_path)
+
+
+def test_precision_is_a_fact(jobs, monkeypatch):
+    monkeypatch.setenv("FASTFLOW_PRECISION", "float32")
+    assert replace(jobs[0]).key != jobs[0].key
 
 
 def test_data_is_its_bytes_and_their_places(tiny, tmp_path):
@@ -143,7 +150,7 @@ def test_each_run_has_its_own_folder_and_says_what_it_started_from(runs, jobs):
 
 def test_features_are_shared_by_seeds_and_gone_at_the_end(pair, tmp_path, monkeypatch):
     computed = []
-    compute = module.run.__globals__["extract"].__globals__["_compute"]
+    compute = features._compute
 
     def count(*arguments: object) -> None:
         computed.append(arguments[2])
@@ -209,10 +216,30 @@ def test_processes_give_the_same_figures_as_one_after_the_other(runs, jobs, tmp_
 
 
 def test_ray_gives_the_same_figures(runs, jobs, tmp_path):
-    ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     reproduce(jobs, tmp_path, engine=on_ray(jobs=2), **ONE_THREAD)
     ray.shutdown()
     assert figures(tmp_path) == figures(runs)
+
+
+def test_features_that_another_process_is_at_are_left(jobs, tmp_path):
+    """It works on another seed of the category; the command here has nothing to do with that."""
+    theirs = replace(jobs[0], seed=7)
+    (tmp_path / theirs.place).mkdir(parents=True)
+    with FileLock(tmp_path / theirs.place / "lock"):
+        reproduce(jobs[:1], tmp_path, **ONE_THREAD)
+        assert list((tmp_path / ".features").rglob("manifest.json"))
+    reproduce(jobs[:1], tmp_path, **ONE_THREAD)
+    assert not (tmp_path / ".features").exists()
+
+
+def test_config_names_the_backbone(runs, jobs, pair, tmp_path, capsys):
+    """A saved recipe is all that the command needs."""
+    recipe = tmp_path / "recipe.yaml"
+    jobs[0].recipe.changed(steps=2).save(recipe)
+    command = ("reproduce", "--data", pair, "--categories", "disc", "--config", recipe)
+    assert fastflow(*command, "--output", tmp_path / "runs", "--device", "cpu") == 0
+    (saved,) = (tmp_path / "runs").rglob("recipe.yaml")
+    assert saved.read_text() == recipe.read_text()
 
 
 def test_a_run_that_another_process_is_at_is_left_until_the_end(runs, jobs, tmp_path):
@@ -242,6 +269,8 @@ def test_a_run_whose_process_died_is_written_down_and_told(jobs, tmp_path):
     outcomes = reproduce(jobs[:1], tmp_path, engine=engine, tell=lines.append)
     assert outcomes == [Outcome(jobs[0], error="its process died")]
     assert "its process died" in lines[1]
+    about = json.loads((tmp_path / jobs[0].place / "run.json").read_text())
+    assert (about["status"], about["error"]) == ("failed", "its process died")
 
 
 def test_killed_and_started_again_it_ends_the_same(runs, pair, tmp_path):
@@ -270,6 +299,9 @@ def test_killed_and_started_again_it_ends_the_same(runs, pair, tmp_path):
         ("--weights", "resnet18.pth"),
         ("--weights", "resnet18=resnet18.pth"),
         ("--address", "auto"),
+        ("--engine", "ray", "--device", "cuda"),
+        ("--engine", "ray", "--gpus", "1.5"),
+        ("--backbones", ""),
         ("--jobs", "0"),
         ("--engine", "cloud"),
         ("--epochs", "0"),

@@ -84,8 +84,9 @@ def measure(
         if outcome.metrics is None:
             raise FastFlowError(f"{outcome.job}: {outcome.error}")
     return [
-        {name: value for name, value in (outcome.metrics or {}).items() if name != "seconds"}
+        {name: value for name, value in outcome.metrics.items() if name != "seconds"}
         for outcome in outcomes
+        if outcome.metrics is not None
     ]
 
 
