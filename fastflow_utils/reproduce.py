@@ -22,13 +22,14 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
 
+from fastflow_utils.backbones import Backbone
 from fastflow_utils.datasets import categories, digest, sha256
 from fastflow_utils.engines import Engine, Lost, local
 from fastflow_utils.errors import FastFlowError
@@ -235,6 +236,8 @@ def _do(job: Job, output: Path, device: str) -> None:
             weights=job.weights,
             device=select_device(device),
             cache=output / FEATURES / job.folder,
+            backbone=_backbone(job.recipe, job.weights, job.weights_sha256),
+            figures=False,  # of many runs nobody looks at; `fastflow animate` draws any of them
         )
     except Exception as error:
         if not isinstance(error, FastFlowError):
@@ -242,6 +245,12 @@ def _do(job: Job, output: Path, device: str) -> None:
         _write_down(job, output, "failed", _told(error))
         raise
     _write_down(job, output, "finished")
+
+
+@lru_cache(maxsize=1)
+def _backbone(recipe: Recipe, weights: Path | None, weights_sha256: str | None) -> Backbone:
+    """Build it once for all runs in a row that have the same: it is frozen."""
+    return recipe.build_backbone(weights)
 
 
 def _told(error: Exception) -> str:

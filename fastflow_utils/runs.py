@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fastflow_utils import plots
+from fastflow_utils.backbones import Backbone
 from fastflow_utils.datasets import MVTecAD, image_files, load_image
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.evaluation import Evaluation, evaluate
@@ -71,6 +72,8 @@ def run(
     weights: Path | str | None = None,
     device: torch.device | str = "cpu",
     cache: Path | str | None = None,
+    backbone: Backbone | None = None,
+    figures: bool = True,
 ) -> Run:
     """Train on a category's normal images, evaluate on its test split, write it all down.
 
@@ -87,6 +90,8 @@ def run(
         weights: A local state dict for the backbone.
         device: Where to compute.
         cache: Where features are kept, as for :func:`~fastflow_utils.features.extract`.
+        backbone: The recipe's, with these weights, where it is built already.
+        figures: Whether to draw them.
 
     Raises:
         FastFlowError: For anything wrong with data, weights or recipe, before training starts
@@ -105,7 +110,7 @@ def run(
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     (output / "metrics.json").unlink(missing_ok=True)  # no old figures beside a new model
-    backbone = recipe.build_backbone(weights).to(device)
+    backbone = (backbone or recipe.build_backbone(weights)).to(device)
     train_features = extract(backbone, train, cache=cache)
     test_features = extract(backbone, test, cache=cache)
     _give_back()
@@ -126,15 +131,8 @@ def run(
     values = evaluation.metrics()
     per_defect = evaluation.per_defect()
     per_defect.to_csv(output / "per_defect.csv")
-    figures = output / "figures"
-    figures.mkdir(exist_ok=True)
-    for name, figure in {
-        "gallery": plots.gallery(evaluation),
-        "scores": plots.score_histogram(evaluation),
-        "roc": plots.roc(evaluation),
-        "training": plots.training_curve(history),
-    }.items():
-        figure.savefig(figures / f"{name}.png")
+    if figures:
+        _draw(evaluation, history, output / "figures")
     end = time.perf_counter()
 
     metrics = {
@@ -157,6 +155,17 @@ def run(
     }
     write_json(output / "metrics.json", metrics)
     return Run(model, history, evaluation, metrics)
+
+
+def _draw(evaluation: Evaluation, history: pd.DataFrame, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, figure in {
+        "gallery": plots.gallery(evaluation),
+        "scores": plots.score_histogram(evaluation),
+        "roc": plots.roc(evaluation),
+        "training": plots.training_curve(history),
+    }.items():
+        plots.save(figure, folder / f"{name}.png")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -4,8 +4,8 @@ Importing this module in a notebook sets the series' style for every figure made
 can be read from the back of a room, colours that colour-blind readers can tell apart, and no line
 in the colours of good and anomalous but what is good and anomalous.
 
-A figure that a notebook cell returns is shown once, and ``figure.savefig(path)`` keeps it. Figures
-of the sample set say so: their title comes from :func:`title`.
+A figure that a notebook cell returns is shown once, and :func:`save` keeps it. Figures of the
+sample set say so: their title comes from :func:`title`.
 """
 
 from fastflow_utils.plots.geometry import (
@@ -39,7 +39,14 @@ from fastflow_utils.plots.pictures import (
     show,
     title,
 )
-from fastflow_utils.plots.style import ANOMALOUS_COLOUR, GOOD_COLOUR, OTHER_COLOURS, STYLE, panels
+from fastflow_utils.plots.style import (
+    ANOMALOUS_COLOUR,
+    GOOD_COLOUR,
+    OTHER_COLOURS,
+    STYLE,
+    panels,
+    save,
+)
 
 __all__ = [
     "ANOMALOUS_COLOUR",
@@ -66,6 +73,7 @@ __all__ = [
     "panels",
     "planes",
     "roc",
+    "save",
     "score_histogram",
     "show",
     "square",

@@ -1,16 +1,23 @@
 """What every figure of the series shares: text sizes, colours, panels."""
 
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
+import numpy as np
 import seaborn as sns
 from cycler import cycler
 from IPython import get_ipython
 from IPython.core.pylabtools import select_figure_formats
 from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
-__all__ = ["ANOMALOUS_COLOUR", "GOOD_COLOUR", "OTHER_COLOURS", "STYLE", "one_panel", "panels"]
+__all__ = [
+    *("ANOMALOUS_COLOUR", "GOOD_COLOUR", "OTHER_COLOURS"),
+    *("STYLE", "one_panel", "panels", "save"),
+]
 
 _PALETTE = sns.color_palette("colorblind")
 GOOD_COLOUR, ANOMALOUS_COLOUR = _PALETTE[:2]
@@ -55,6 +62,20 @@ def panels(
     for panel, name in zip(axes, titles, strict=True):
         panel.set_title(name)
     return figure, axes
+
+
+def save(figure: Figure, file: Path | str | BinaryIO, compress_level: int = 6) -> None:
+    """Write a figure as PNG. It is drawn once, where ``Figure.savefig`` draws it twice.
+
+    Args:
+        figure: What to write.
+        file: Where to.
+        compress_level: Of the file, 0 (fast) to 9 (small).
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+    picture.save(file, "png", compress_level=compress_level)
 
 
 def one_panel(heading: str) -> tuple[Figure, Axes]:

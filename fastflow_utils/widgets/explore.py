@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets
-import numpy as np
 from IPython.display import display
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
+from fastflow_utils import plots
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import is_live
 
@@ -89,11 +87,9 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
 
 
 def _png(figure: Figure) -> bytes:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # once; savefig draws twice
     file = io.BytesIO()
     # Compressing harder takes longer than sending more bytes to the same machine.
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).save(file, "png", compress_level=1)
+    plots.save(figure, file, compress_level=1)
     return file.getvalue()
 
 
