@@ -58,17 +58,19 @@ def local(jobs: int = 1) -> Engine:
         idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
         for _ in range(jobs):
             idle.put(_process())
-        stopped = threading.Event()
+        starting, stopped = threading.Lock(), False
 
         def attempt(job: J) -> R | Lost:
             process = idle.get()
             try:
                 for _ in range(1 + RETRIES):
                     try:
-                        return process.submit(task, job).result()
+                        with starting:
+                            if stopped:
+                                return Lost("stopped")
+                            future = process.submit(task, job)
+                        return future.result()
                     except BrokenProcessPool:
-                        if stopped.is_set():
-                            return Lost("stopped")
                         process = _process()
                 return Lost(f"its process died {1 + RETRIES} times: out of memory?")
             finally:
@@ -79,9 +81,10 @@ def local(jobs: int = 1) -> Engine:
             futures = {callers.submit(attempt, job): job for job in todo}
             yield from ((futures[future], future.result()) for future in as_completed(futures))
         except BaseException:  # Ctrl-C above all: what is running need not be waited for
-            stopped.set()
-            for child in set(multiprocessing.active_children()) - others:
-                child.terminate()
+            with starting:
+                stopped = True
+                for child in set(multiprocessing.active_children()) - others:
+                    child.terminate()
             raise
         finally:
             callers.shutdown(cancel_futures=True)

@@ -1,7 +1,8 @@
-"""A task for tests of engines; a module without imports, for processes that die young."""
+"""Tasks for tests of engines; a module that imports nothing slow, for processes that die young."""
 
 import os
 import signal
+import time
 from pathlib import Path
 
 
@@ -13,3 +14,9 @@ def die(job: str, marks: Path) -> int:
     if first or "always" in job:
         os.kill(os.getpid(), signal.SIGKILL)
     return len(job)
+
+
+def linger(mark: str) -> None:
+    """Say that the process is here, and stay for ten minutes."""
+    Path(mark).touch()
+    time.sleep(600)

@@ -57,14 +57,31 @@ def test_ray_where_there_is_none_is_told():
         on_ray("127.0.0.1:1")
 
 
-def test_ctrl_c_does_not_wait_for_what_is_running(tmp_path):
+@pytest.mark.parametrize("running", [False, True], ids=["while they start", "while they run"])
+def test_ctrl_c_does_not_wait_for_the_workers(running, tmp_path):
     """As a terminal does it: to the parent and its workers at once."""
-    engine = "from fastflow_utils.engines import local; import time"
-    code = f"{engine}\nif __name__ == '__main__': list(local(2)(time.sleep, [60, 60, 60]))"
-    (tmp_path / "sleep.py").write_text(code)
-    command = [sys.executable, tmp_path / "sleep.py"]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from dying import linger\n"
+        "from fastflow_utils.engines import local\n"
+        "if __name__ == '__main__':\n"
+        "    print('here', flush=True)\n"
+        "    list(local(2)(linger, sys.argv[1:]))\n"
+    )
+    marks = [tmp_path / "a", tmp_path / "b"]
+    process = subprocess.Popen(
+        [sys.executable, script, *marks, tmp_path / "c"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    while running and not all(mark.exists() for mark in marks):
+        time.sleep(0.05)
+    time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=20)  # 60, if it waited
-    assert process.returncode != 0 and told.count("Traceback") == 1
+    process.communicate(timeout=100)  # they would linger for ten minutes
+    assert process.returncode != 0 and not (tmp_path / "c").exists()

@@ -53,6 +53,11 @@ def figures(output: Path) -> dict[str, dict[str, object]]:
     return found
 
 
+def begun(output: Path) -> set[tuple[Path, int]]:
+    """Return which runs were begun or ended, and when."""
+    return {(file, file.stat().st_mtime_ns) for file in output.rglob("run.json")}
+
+
 def workers(before: set[int]) -> list[int]:
     """Return the processes in which Ray runs a task, but for those of other people."""
     listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
@@ -82,8 +87,11 @@ def main() -> None:
     print(f"left alone: {len(expected)} runs in {seconds:.0f} s", flush=True)
 
     for _ in range(5):
+        before = begun(folder / "killed")
         process = start(folder / "killed")
-        time.sleep(moments.uniform(8, 8 + seconds / 5))  # it imports for some seconds first
+        while process.poll() is None and begun(folder / "killed") == before:
+            time.sleep(0.1)  # it imports for some seconds first
+        time.sleep(moments.uniform(0, seconds / 6))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         there = len(figures(folder / "killed"))
