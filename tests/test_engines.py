@@ -62,7 +62,8 @@ def test_ctrl_c_does_not_wait_for_the_workers(running, tmp_path):
     """As a terminal does it: to the parent and its workers at once."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\n"
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
         "from dying import linger\n"
         "from fastflow_utils.engines import local\n"
         "if __name__ == '__main__':\n"
