@@ -106,6 +106,17 @@ def test_data_is_its_bytes_and_their_places(tiny, tmp_path):
     assert len({digest(tiny, "disc"), moved, digest(tmp_path, "disc")}) == 3
 
 
+def test_images_behind_a_link_count(tiny, tmp_path):
+    shutil.copytree(tiny / "disc", tmp_path / "root" / "disc")
+    shutil.move(tmp_path / "root" / "disc" / "train", tmp_path / "train")
+    (tmp_path / "root" / "disc" / "train").symlink_to(tmp_path / "train")
+    before = digest(tmp_path / "root", "disc")
+    assert before == digest(tiny, "disc")
+    first, second = sorted((tmp_path / "train" / "good").iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    assert digest(tmp_path / "root", "disc") != before
+
+
 def test_plan_takes_the_seeds_of_a_category_in_a_row(pair):
     both = [RECIPE, RECIPE.changed(backbone="resnet18")]
     order = [(j.recipe.backbone, j.category, j.seed) for j in plan(pair, both, seeds=(3, 1))]
