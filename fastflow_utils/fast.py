@@ -43,6 +43,11 @@ __all__ = ["Fused", "convolution_dtype", "in_chunks", "side_by_side"]
 Map = Callable[..., Iterator[Tensor]]
 
 
+def precision() -> str:
+    """Return what the environment variable ``FASTFLOW_PRECISION`` asks for, by default "auto"."""
+    return os.environ.get("FASTFLOW_PRECISION", "auto")
+
+
 def convolution_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where the hardware multiplies it natively, else float32.
 
@@ -52,7 +57,7 @@ def convolution_dtype(device: torch.device) -> torch.dtype:
     Raises:
         FastFlowError: If the variable has another value.
     """
-    wanted = os.environ.get("FASTFLOW_PRECISION", "auto")
+    wanted = precision()
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if wanted in known:
         return known[wanted]

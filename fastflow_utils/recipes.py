@@ -3,7 +3,10 @@
 import dataclasses
 import difflib
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -15,7 +18,7 @@ from fastflow_utils.errors import FastFlowError
 from fastflow_utils.flows import Kernels
 from fastflow_utils.model import FastFlow
 
-__all__ = ["Recipe", "recipe_for", "recipes"]
+__all__ = ["Recipe", "as_folder", "describe", "recipe_for", "recipe_of", "recipes"]
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,46 @@ class Recipe:
         if self.layers is not None:
             values["layers"] = list(self.layers)
         Path(path).write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that ``asdict`` made the values of, by way of JSON.
+
+    Raises:
+        FastFlowError: If a field is missing, unknown or does not fit.
+    """
+    missing = {field.name for field in dataclasses.fields(Recipe)} - set(values)
+    if missing:
+        raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
+    return Recipe().changed(**values)
+
+
+@cache
+def describe(recipe: Recipe) -> str:
+    """Return a recipe's name: the package's, and the fields that differ from it.
+
+    Example:
+        >>> describe(recipe_for("resnet18", epochs=1))
+        'resnet18, epochs 1'
+    """
+    names = {packaged.backbone: name for name, packaged in recipes().items()}
+    start = dataclasses.asdict(recipe_for(recipe.backbone))
+    changes = [
+        f"{field} {value}"
+        for field, value in dataclasses.asdict(recipe).items()
+        if value != start[field]
+    ]
+    return ", ".join([names.get(recipe.backbone, recipe.backbone), *changes])
+
+
+def as_folder(backbone: str) -> str:
+    """Return a backbone's name as that of a folder: timm's may hold ``:`` and ``/``.
+
+    Example:
+        >>> as_folder("hf-hub:timm/resnet18.a1_in1k")
+        'hf-hub_timm_resnet18.a1_in1k'
+    """
+    return re.sub(r"[^\w.-]", "_", backbone)
 
 
 def _is_count(value: object) -> bool:

@@ -8,8 +8,7 @@ out, has failed or was never finished is said in a note; nothing is left out in 
 import html
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ import pandas as pd
 
 from fastflow_utils import tables
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.recipes import Recipe, recipe_for, recipes
+from fastflow_utils.recipes import describe, recipe_of
+from fastflow_utils.runs import read_json
 from fastflow_utils.tables import CATEGORIES, MEASURED
 
 __all__ = ["FORMATS", "Report", "Section", "collect", "report"]
@@ -143,7 +143,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     for place in sorted(begun):
         name = place.relative_to(folder).as_posix()
         try:
-            metrics, about = _json(place / "metrics.json"), _json(place / "run.json")
+            metrics, about = read_json(place / "metrics.json"), read_json(place / "run.json")
             if metrics is not None:
                 tables.as_runs([metrics]).astype(dict.fromkeys(MEASURED, float))  # are they?
                 described.append(_description(metrics, about) | {"place": name})
@@ -171,23 +171,11 @@ DESCRIBED = [
 FAILED = ["sample_set", "recipe", "category", "seed", "error", "place", "modified"]
 
 
-def _json(file: Path) -> dict[str, Any] | None:
-    if not file.is_file():
-        return None
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FastFlowError(f"{file.name} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise FastFlowError(f"{file.name} is no object")
-    return values
-
-
 def _description(metrics: dict[str, Any], about: dict[str, Any] | None) -> dict[str, Any]:
     """Return what a run started from; a plain `fastflow run` does not tell weights and data."""
     about = about or {"weights_sha256": "not recorded"}
     return {
-        "recipe": _describe(_recipe(metrics["recipe"])),
+        "recipe": describe(recipe_of(metrics["recipe"])),
         "weights": about["weights_sha256"] or "",
         "weights_name": Path(about.get("weights") or "").name,
         "versions": json.dumps(dict(metrics.get("versions", {})), sort_keys=True),
@@ -198,7 +186,7 @@ def _description(metrics: dict[str, Any], about: dict[str, Any] | None) -> dict[
 
 def _failure(about: dict[str, Any]) -> dict[str, Any]:
     return {
-        "recipe": _describe(_recipe(about["recipe"])),
+        "recipe": describe(recipe_of(about["recipe"])),
         **{name: about[name] for name in ("sample_set", "category", "seed", "error")},
     }
 
@@ -208,30 +196,6 @@ def _failures(failed: pd.DataFrame) -> list[str]:
         f"Failed: {run.category}, {run.recipe}, seed {run.seed} ({run.place}): {run.error}"
         for run in failed.itertuples()
     ]
-
-
-def _recipe(values: dict[str, Any]) -> Recipe:
-    """Return the recipe that `asdict` made the values of, by way of JSON."""
-    missing = {field.name for field in fields(Recipe)} - set(values)
-    if missing:
-        raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
-    return Recipe().changed(**values)
-
-
-@cache
-def _describe(recipe: Recipe) -> str:
-    """Return a recipe's name: the package's, and the fields that differ from it.
-
-    Example:
-        >>> _describe(recipe_for("resnet18", epochs=1))
-        'resnet18, epochs 1'
-    """
-    names = {packaged.backbone: name for name, packaged in recipes().items()}
-    start = asdict(recipe_for(recipe.backbone))
-    changes = [
-        f"{field} {value}" for field, value in asdict(recipe).items() if value != start[field]
-    ]
-    return ", ".join([names.get(recipe.backbone, recipe.backbone), *changes])
 
 
 # Rows -------------------------------------------------------------------------------------------

@@ -15,8 +15,6 @@ and the system lets go of the lock of a process that dies.
 import contextlib
 import hashlib
 import json
-import os
-import re
 import shutil
 import time
 import traceback
@@ -24,17 +22,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
 from fastflow_utils.backbones import Backbone
-from fastflow_utils.datasets import categories, digest, sha256
+from fastflow_utils.datasets import categories, digest, is_sample_set, sha256
 from fastflow_utils.engines import Engine, Lost, local
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.recipes import Recipe
-from fastflow_utils.runs import run, select_device, versions, write_json
+from fastflow_utils.fast import precision
+from fastflow_utils.recipes import Recipe, as_folder
+from fastflow_utils.runs import finished, run, select_device, versions, write_json
 from fastflow_utils.tables import TABLES
 
 __all__ = ["Job", "Outcome", "perform", "plan", "reproduce"]
@@ -65,6 +64,7 @@ class Job:
     weights: Path | None = None
     weights_sha256: str | None = None
     versions: dict[str, str] = field(default_factory=versions, hash=False)
+    precision: str = field(default_factory=precision)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Job:
             "data_sha256": self.data_sha256,
             "weights_sha256": self.weights_sha256,
             "versions": self.versions,
-            "precision": os.environ.get("FASTFLOW_PRECISION", "auto"),
+            "precision": self.precision,
         }
 
     @cached_property
@@ -93,7 +93,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where all seeds are, relative to RUNS: ``<backbone>/<category>``."""
-        return Path(re.sub(r"[^\w.-]", "_", self.recipe.backbone), self.category)
+        return Path(as_folder(self.recipe.backbone), self.category)
 
     @property
     def place(self) -> Path:
@@ -181,9 +181,6 @@ def plan(
 
 # One job ----------------------------------------------------------------------------------------
 
-Busy = Literal["leave", "wait"]
-"""What to do with a job that another process is at."""
-
 FEATURES = ".features"
 
 
@@ -191,7 +188,7 @@ def perform(
     job: Job,
     *,
     output: Path,
-    busy: Busy = "leave",
+    wait: bool = False,
     device: str = "auto",
     threads: int | None = None,
 ) -> Outcome:
@@ -200,7 +197,7 @@ def perform(
     Args:
         job: From :func:`plan`.
         output: The folder RUNS. Features are kept in it while a category is worked on.
-        busy: What to do if another process is at it: leave it, or wait for it.
+        wait: For another process that is at it, instead of leaving it open.
         device: As for :func:`~fastflow_utils.runs.select_device`.
         threads: Of torch. Default: as many as it has now.
     """
@@ -208,11 +205,11 @@ def perform(
     usual = torch.get_num_threads()
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with FileLock(place / "lock", timeout=0 if busy == "leave" else -1):
+        with FileLock(place / "lock", blocking=wait):
             torch.set_num_threads(threads or usual)
-            if _metrics(place) is None:
+            if finished(place) is None:
                 _do(job, output, device)
-            return Outcome(job, _metrics(place))
+            return Outcome(job, finished(place))
     except Timeout:
         return Outcome(job)
     except Exception as error:  # whatever it is, it must not cost the other runs
@@ -223,8 +220,9 @@ def perform(
 
 def _do(job: Job, output: Path, device: str) -> None:
     """Do one run, its folder being locked, and write down how it ends."""
-    if versions() != job.versions:
-        raise FastFlowError(f"this machine has {versions()}: expected {job.versions}, as planned")
+    here, planned = (versions(), precision()), (job.versions, job.precision)
+    if here != planned:  # the key would tell of other software than was used
+        raise FastFlowError(f"this machine has {here}: expected {planned}, as planned")
     _write_down(job, output, "started")
     try:
         run(
@@ -257,20 +255,11 @@ def _told(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _metrics(place: Path) -> dict[str, Any] | None:
-    """Return what a finished run has left, None for any other."""
-    try:
-        metrics: dict[str, Any] = json.loads((place / "metrics.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return metrics
-
-
 def _write_down(job: Job, output: Path, status: str, error: str | None = None) -> None:
     about = job.facts | {
         "key": job.key,
         "data": str(job.root),
-        "sample_set": (job.root / job.category / "sample_set.json").is_file(),
+        "sample_set": is_sample_set(job.root, job.category),
         "weights": job.weights and str(job.weights),
         "threads": torch.get_num_threads(),
         "status": status,
@@ -310,13 +299,13 @@ def reproduce(
     output.mkdir(parents=True, exist_ok=True)
     task = partial(perform, output=output, device=device, threads=threads)
     engine = engine or local()
-    outcomes = {job: Outcome(job, _metrics(output / job.place)) for job in jobs}
+    outcomes = {job: Outcome(job, finished(output / job.place)) for job in jobs}
     total = sum(outcome.is_open for outcome in outcomes.values())
     tell(f"{len(jobs)} runs: {len(jobs) - total} are there, {total} to do")
     start, number = time.perf_counter(), 0
-    for busy in ("leave", "wait"):  # what another process is at comes last
+    for wait in (False, True):  # what another process is at comes last
         todo = [job for job, outcome in outcomes.items() if outcome.is_open]
-        for job, result in engine(partial(task, busy=busy), todo):
+        for job, result in engine(partial(task, wait=wait), todo):
             outcome = Outcome(job, error=result.reason) if isinstance(result, Lost) else result
             if outcome.is_open:
                 continue

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,10 @@ from fastflow_utils.model import FastFlow
 from fastflow_utils.recipes import Recipe
 from fastflow_utils.training import fit
 
-__all__ = ["Run", "predict", "run", "select_device", "versions"]
+__all__ = [
+    *("Run", "finished", "predict", "read_json"),
+    *("run", "select_device", "versions", "write_json"),
+]
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,30 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(values, indent=2) + "\n")
     part.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return what :func:`write_json` has written, None if there is no such file.
+
+    Raises:
+        FastFlowError: If the file holds anything else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FastFlowError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise FastFlowError(f"{path} is no JSON object")
+    return values
+
+
+def finished(output: Path) -> dict[str, Any] | None:
+    """Return the metrics that a finished run has left in its folder, None for any other."""
+    with suppress(FastFlowError):
+        return read_json(output / "metrics.json")
+    return None
 
 
 def _give_back() -> None:

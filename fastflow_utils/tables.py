@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -29,7 +28,6 @@ __all__ = [
     "markdown",
     "mean_and_spread",
     "published",
-    "read_runs",
     "sources",
     "table",
     "text",
@@ -125,12 +123,6 @@ RUN_COLUMNS = [
 ]
 
 
-def read_runs(folder: Path | str) -> pd.DataFrame:
-    """Return the table of all finished runs in a folder and the folders below it (`as_runs`)."""
-    files = sorted(Path(folder).rglob("metrics.json"))
-    return as_runs(json.loads(file.read_text()) for file in files)
-
-
 def mean_and_spread(runs: pd.DataFrame, figure: str) -> tuple[pd.Series, pd.Series]:
     """Return one row of a table: a figure's mean over seeds, and its standard deviation.
 
@@ -139,7 +131,7 @@ def mean_and_spread(runs: pd.DataFrame, figure: str) -> tuple[pd.Series, pd.Seri
     has every category. One seed has no spread. Other categories than the fifteen have no column.
 
     Args:
-        runs: Of one recipe, as :func:`read_runs` gives them.
+        runs: Of one recipe, as :func:`as_runs` gives them.
         figure: One of :data:`MEASURED`.
 
     Raises:
@@ -216,7 +208,7 @@ def table(
 
     Args:
         figure: One of :data:`MEASURED`.
-        ours: Runs (:func:`read_runs`), by the name of their row.
+        ours: Runs (:func:`as_runs`), by the name of their row.
         others: Names of published rows, from :func:`sources`.
 
     Returns:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
 
 from fastflow_utils import plots
 from fastflow_utils.metrics import auroc
@@ -21,6 +23,18 @@ def evaluation() -> SimpleNamespace:
     scores = maps.flatten(1).mean(1) + 0.1 * torch.rand(12)
     dataset = SimpleNamespace(category="tile", is_sample_set=True)
     return SimpleNamespace(maps=maps, masks=masks, labels=labels, scores=scores, dataset=dataset)
+
+
+def test_save_writes_what_savefig_does(tmp_path):
+    def drawn() -> Figure:
+        figure, [panel] = plots.panels("a title")
+        panel.plot([1, 3, 2])
+        return figure
+
+    plots.save(drawn(), tmp_path / "ours.png")
+    drawn().savefig(tmp_path / "theirs.png")
+    ours, theirs = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("ours", "theirs"))
+    assert ours.shape == theirs.shape and (ours == theirs).all()
 
 
 def test_no_line_but_good_and_anomalous_has_their_colours():

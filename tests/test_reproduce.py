@@ -20,6 +20,7 @@ from fastflow_utils.datasets import digest
 from fastflow_utils.engines import Lost, local, on_ray
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.recipes import recipe_for
+from fastflow_utils.report import FORMATS
 from fastflow_utils.reproduce import Job, Outcome, plan, reproduce
 
 RECIPE = recipe_for(image_size=64, epochs=1)
@@ -89,9 +90,11 @@ def test_a_machine_with_other_versions_is_refused(jobs, tmp_path):
     assert "'torch': '0.0'" in outcome.error and not stamps(tmp_path)
 
 
-def test_precision_is_a_fact(jobs, monkeypatch):
+def test_precision_is_a_fact(jobs, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTFLOW_PRECISION", "float32")
-    assert replace(jobs[0]).key != jobs[0].key
+    assert plan(jobs[0].root, [RECIPE], seeds=(0, 1))[0].key != jobs[0].key
+    (outcome,) = reproduce(jobs[:1], tmp_path, **ONE_THREAD)  # planned elsewhere
+    assert "float32" in outcome.error and not stamps(tmp_path)
 
 
 def test_data_is_its_bytes_and_their_places(tiny, tmp_path):
@@ -345,7 +348,7 @@ def test_an_empty_folder_is_told(command, tmp_path, capsys):
     assert "no finished run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("format", ["markdown", "csv", "html", "latex"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_report_writes_each_format(format, tmp_path, capsys):
     metrics = dict.fromkeys(["image_auroc", "pixel_auroc", "pixel_f1", "aupro"], 0.5)
     metrics |= {"category": "tile", "seed": 0, "recipe": asdict(RECIPE), "device": "cpu"}

@@ -119,7 +119,7 @@ def test_a_run_is_read_back(tiny: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("FASTFLOW_CACHE", str(tmp_path / "cache"))
     recipe = recipe_for(epochs=1, image_size=64, steps=1)
     done = run(recipe, tiny, "disc", tmp_path / "runs" / "disc", seed=4)
-    runs = tables.read_runs(tmp_path)
+    runs = tables.as_runs([json.loads((tmp_path / "runs" / "disc" / "metrics.json").read_text())])
     assert runs["category"].tolist() == ["disc"] and not runs["sample_set"].any()
     assert runs["seed"].tolist() == [4] and runs["image_size"].tolist() == [64]
     assert runs["pixel_f1"].tolist() == [done.metrics["pixel_f1"]]
@@ -130,8 +130,8 @@ def test_a_run_is_read_back(tiny: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert means.isna().all(), "no column for a category that is not of the fifteen"
 
 
-def test_no_runs_make_a_row_of_dashes(tmp_path: Path):
-    runs = tables.read_runs(tmp_path)
+def test_no_runs_make_a_row_of_dashes():
+    runs = tables.as_runs([])
     assert runs.empty
     means, spreads = tables.mean_and_spread(runs, "image_auroc")
     assert means.isna().all() and spreads.isna().all()

@@ -11,7 +11,8 @@ of b batches (a tenth of the n held out, two images in a batch):
     features    F = f0 + f1 (n + m)    once, from image files into the cache
     start       S = s0                 each seed: build the backbone, check and open the cache
     training    T = t0 + t1 e b        each seed
-    evaluation  E = e0 + e1 m          each seed: save the model, maps, metrics, figures
+    evaluation  E = e0 + e1 m          each seed: save the model, maps, metrics, figures (which
+                                       `reproduce` leaves out: half a second too much a run)
 
 k seeds take F + k (S + T + E), summed over MVTec AD's fifteen categories and their own numbers of
 images. The lines go through the medians of a small and a large run of `fastflow_utils.runs.run`,

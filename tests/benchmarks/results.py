@@ -22,7 +22,7 @@ from PIL import Image
 
 from fastflow_utils import tables as layout
 from fastflow_utils.animations import wall
-from fastflow_utils.datasets import MVTecAD, categories, data_root
+from fastflow_utils.datasets import MVTecAD, categories, data_root, is_sample_set
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.recipes import Recipe, recipe_for
 from fastflow_utils.reproduce import plan, reproduce
@@ -91,12 +91,12 @@ def measure(
 
 
 def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, Any]:
-    """Return the figures of all runs, of the peer, and what the images were."""
+    """Return the figures of all runs, and what the images were."""
     own = {"resnet18": weights} if weights else {}
     names = ("efficientnet_lite0", "resnet18" if weights else "resnet18.tv_in1k")  # the hub's
     recipes = [recipe_for(name) for name in names]
     measured = measure(data, recipes, folder, names=CATEGORIES, weights=own)
-    found: dict[str, Any] = {"images": {}, "runs": {}, "peer": {}}
+    found: dict[str, Any] = {"images": {}, "runs": {}}
     for metrics in measured:
         backbone = metrics["recipe"]["backbone"].partition(".")[0]
         found["runs"].setdefault(f"{backbone} {metrics['category']}", []).append(metrics)
@@ -105,17 +105,22 @@ def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, 
         with Image.open(train.paths[0]) as image:
             pixels = image.width
         found["images"][category] = {"train": len(train), "test": len(test), "pixels": pixels}
-        peer = folder.parent / "peer" / f"{category}.jsonl"
-        if peer.exists():
-            last = json.loads(peer.read_text().splitlines()[-1])
-            found["peer"][category] = {k: v for k, v in last.items() if k in ("epoch", *FIGURES)}
+    return found
+
+
+def of_the_peer(folder: Path) -> dict[str, Any]:
+    """Return its last epoch's figures, of the categories that it was run on here."""
+    found = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        last = json.loads(file.read_text().splitlines()[-1])
+        found[file.stem] = {k: v for k, v in last.items() if k in ("epoch", *FIGURES)}
     return found
 
 
 def on_the_sample_set(folder: Path) -> list[dict[str, Any]]:
     """Return the metrics of the default recipe on all fifteen categories; draw their wall."""
     root = data_root()
-    if not MVTecAD(root, categories(root)[0], "test").is_sample_set:
+    if not is_sample_set(root, categories(root)[0]):
         raise FastFlowError("$FASTFLOW_DATA names other images: unset it for the sample set")
     measured = measure(root, [recipe_for()], folder)
     first = [folder / job.place for job in plan(root, [recipe_for()], seeds=SEEDS[:1])]
@@ -238,6 +243,7 @@ def main() -> None:
             if arguments.data:
                 folder = arguments.folder / "mvtec_ad"
                 store |= on_real_images(arguments.data, arguments.weights, folder)
+                store["peer"] |= of_the_peer(arguments.folder / "peer")
             STORE.write_text(json.dumps(store, indent=1) + "\n")
         page = README.read_text()
         for name, block in blocks(store).items():

@@ -28,7 +28,7 @@ def test_papermill_sets_the_category(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_papermills_runs_are_those_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Notebook 07 leaves what `fastflow reproduce` finds, and does not repeat."""
-    for name in ("DATA", "RUNS", "JOBS"):
+    for name in ("DATA", "RUNS"):
         monkeypatch.delenv(f"FASTFLOW_{name}", raising=False)
     papermill.execute_notebook(
         run.NOTEBOOKS / "07_reproduce.ipynb",
