@@ -19,7 +19,7 @@ from fastflow_utils.errors import FastFlowError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fastflow_utils.recipes import Recipe
+    from fastflow_utils.experiments.recipes import Recipe
 
 __all__ = ["app", "main"]
 
@@ -87,23 +87,27 @@ def run(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
 ) -> None:
     """Train on a category's normal images and evaluate on its test split."""
-    from fastflow_utils import datasets, runs
-    from fastflow_utils.recipes import recipe_for
+    from fastflow_utils.compute import select_device
+    from fastflow_utils.course import plots
+    from fastflow_utils.data import mvtec
+    from fastflow_utils.experiments.recipes import recipe_for
+    from fastflow_utils.experiments.run import run as run_one
 
     recipe = recipe_for(backbone, config, image_size=image_size, epochs=epochs)
-    root = datasets.data_root(data)
+    root = mvtec.data_root(data)
     if category is None:
-        names = ", ".join(datasets.categories(root)) or "none"
+        names = ", ".join(mvtec.categories(root)) or "none"
         raise FastFlowError(f"no --category given: expected one of those in {root}: {names}")
-    result = runs.run(
+    result = run_one(
         recipe,
         root,
         category,
         output,
         seed=seed,
         weights=weights,
-        device=runs.select_device(device),
+        device=select_device(device),
     )
+    plots.draw_run(result.evaluation, result.history, output / "figures")
     metrics = result.metrics
     typer.echo(
         f"{metrics['category']}, {recipe.backbone}, seed {seed}, "
@@ -136,11 +140,12 @@ def predict(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
 ) -> None:
     """Score images of any size and draw their heat maps."""
-    from fastflow_utils import runs
-    from fastflow_utils.model import FastFlow
+    from fastflow_utils.compute import select_device
+    from fastflow_utils.detector.model import FastFlow
+    from fastflow_utils.detector.prediction import predict as score
 
-    detector = FastFlow.load(model).to(runs.select_device(device))
-    table, problems = runs.predict(detector, images, output)
+    detector = FastFlow.load(model).to(select_device(device))
+    table, problems = score(detector, images, output)
     if len(table):
         typer.echo(_table(table.nlargest(10, "score")))
     typer.echo(f"{len(table)} images scored, higher is more anomalous: {output}/scores.csv")
@@ -181,9 +186,10 @@ def reproduce(
     device: Annotated[Device, typer.Option(help="Where each run computes.")] = Device.auto,
 ) -> None:
     """Run every category, backbone and seed that has not been run; tables: `fastflow report`."""
-    from fastflow_utils import datasets, engines
-    from fastflow_utils import reproduce as reproduction
-    from fastflow_utils.recipes import recipe_for
+    from fastflow_utils.data import mvtec
+    from fastflow_utils.experiments import engines
+    from fastflow_utils.experiments import reproduce as reproduction
+    from fastflow_utils.experiments.recipes import recipe_for
 
     if gpus > 1 and gpus != int(gpus):
         raise FastFlowError(f"--gpus {gpus:g}: expected a whole number, or a part of one GPU")
@@ -198,7 +204,7 @@ def reproduce(
     files = dict(_weights(text) for text in weights or [])
     names = None if categories == "all" else _names(categories)
     plan = reproduction.plan(
-        datasets.data_root(data),
+        mvtec.data_root(data),
         [recipe(name) for name in (_names(backbones) if backbones is not None else [None])],
         names=names,
         seeds=[_seed(text) for text in _names(seeds)],
@@ -246,7 +252,7 @@ def report(
     format: Annotated[Format, typer.Option(help="How it is written.")] = Format.markdown,
 ) -> None:
     """Print the tables of all runs in a folder: mean and spread over seeds, published rows."""
-    from fastflow_utils.report import FORMATS, collect
+    from fastflow_utils.experiments.report import FORMATS, collect
 
     tables = collect(runs)
     typer.echo(FORMATS[format](tables), nl=False)
@@ -264,7 +270,7 @@ def animate(
     ] = None,
 ) -> None:
     """Make an animation of each category: image, truth, heat map, overlay with the decision."""
-    from fastflow_utils import animations
+    from fastflow_utils.experiments import animations
 
     make = animations.animate if (runs / "metrics.json").is_file() else animations.animate_all
     for file in make(runs, output, data):
@@ -277,8 +283,8 @@ def recipes() -> None:
     import pandas as pd
     import torch
 
-    from fastflow_utils.backbones import BUNDLED
-    from fastflow_utils.recipes import recipes as packaged_recipes
+    from fastflow_utils.detector.backbones import BUNDLED
+    from fastflow_utils.experiments.recipes import recipes as packaged_recipes
 
     rows, notes = [], []
     for name, recipe in packaged_recipes().items():
@@ -335,10 +341,11 @@ def sample(
     ] = None,
 ) -> None:
     """Make the procedural sample set."""
-    from fastflow_utils import sample_data
 
-    names = sample_data.CATEGORIES if categories is None else _names(categories)
-    sample_data.make(
+    from fastflow_utils.data import sample_set
+
+    names = sample_set.CATEGORIES if categories is None else _names(categories)
+    sample_set.make(
         root,
         names,
         size=size,
@@ -365,16 +372,17 @@ def import_(
     root: Annotated[Path, typer.Argument(help="Where the categories go.")],
 ) -> None:
     """Unpack an official archive safely, and check it."""
-    from fastflow_utils import archives
+    from fastflow_utils.data import archives
 
     archives.import_archive(archive, root)
     _check(root)
 
 
 def _check(root: Path) -> None:
-    from fastflow_utils import datasets
 
-    table = datasets.check(root)
+    from fastflow_utils.data import mvtec
+
+    table = mvtec.check(root)
     typer.echo(_table(table.reset_index()))
     if table["problems"].astype(bool).any():
         raise FastFlowError(f"problems in {root}: mend those in the last column, then check again")

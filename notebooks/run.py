@@ -91,7 +91,7 @@ def _execute_copy(copy: Path, cwd: Path, cell_timeout: float) -> None:
     # Asked to stop, leave by the way that shuts the kernel down, with all that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ |= {
-        "FASTFLOW_STATIC": "1",  # fastflow_utils.widgets then draws figures and builds no widget
+        "FASTFLOW_STATIC": "1",  # course.widgets then draws figures, builds no widget
         "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),  # the kernel of this Python
         "GOMP_SPINCOUNT": "20000",  # threads that spin for long crawl beside a busy process
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",

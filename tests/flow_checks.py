@@ -8,7 +8,7 @@ would hide a small error in a large tolerance.
 import torch
 from torch import Tensor, nn
 
-from fastflow_utils.flows import ActNorm, AffineCoupling, FlowLayer, Whitening
+from fastflow_utils.detector.flows import ActNorm, AffineCoupling, FlowLayer, Whitening
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 

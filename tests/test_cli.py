@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from fastflow_utils import cli, runs
-from fastflow_utils.datasets import OFFICIAL_COUNTS, MVTecAD
-from fastflow_utils.evaluation import evaluate
-from fastflow_utils.features import extract
-from fastflow_utils.model import FastFlow
+from fastflow_utils import cli
+from fastflow_utils.data.mvtec import OFFICIAL_COUNTS, MVTecAD
+from fastflow_utils.detector.evaluation import evaluate
+from fastflow_utils.detector.features import extract
+from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.experiments import run as runs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,7 +26,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keep the tests' features out of the person's cache."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastflow_utils.features.data_home", lambda: home)
+        patch.setattr("fastflow_utils.detector.features.data_home", lambda: home)
         yield home
 
 

@@ -39,15 +39,16 @@ from kornia.filters import gaussian_blur2d
 from kornia.geometry.transform import rotate, translate
 from torch import Tensor
 
-from fastflow_utils.backbones import Backbone
-from fastflow_utils.datasets import MVTecAD, data_root
-from fastflow_utils.evaluation import evaluate
-from fastflow_utils.features import Features, extract
-from fastflow_utils.metrics import aupimo, aupro, separation
-from fastflow_utils.model import FastFlow, image_score
-from fastflow_utils.recipes import Recipe, recipe_for
-from fastflow_utils.runs import versions
-from fastflow_utils.training import fit, split
+from fastflow_utils.data.mvtec import MVTecAD, data_root
+from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.evaluation import evaluate
+from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.maps import image_score
+from fastflow_utils.detector.metrics import aupimo, aupro, separation
+from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.training import fit, split
+from fastflow_utils.experiments.recipes import Recipe, recipe_for
+from fastflow_utils.provenance import versions
 
 HERE = Path(__file__).resolve().parent
 STORE, PAGE = HERE / "ablation.json", HERE / "README.md"

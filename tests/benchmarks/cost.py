@@ -15,7 +15,7 @@ of b batches (a tenth of the n held out, two images in a batch):
                                        `reproduce` leaves out: half a second too much a run)
 
 k seeds take F + k (S + T + E), summed over MVTec AD's fifteen categories and their own numbers of
-images. The lines go through the medians of a small and a large run of `fastflow_utils.runs.run`,
+images. The lines go through the medians of a small and a large run of `experiments.run.run`,
 all of it, on images of the sample set drawn at `PIXELS`, as large as most of MVTec AD's. Each is
 done twice: the second finds the features in the cache, which leaves S and no F. The large one's
 second has more epochs, which gives t1. (The check of the cache takes milliseconds for each image,
@@ -46,14 +46,14 @@ import torch
 from results import README, written
 from speed import fastflow_run, machine
 
-from fastflow_utils.backbones import BUNDLED
+from fastflow_utils.compute import convolution_dtype, select_device
+from fastflow_utils.data.official import OFFICIAL_COUNTS
+from fastflow_utils.data.sample_set import make
+from fastflow_utils.detector.backbones import BUNDLED
+from fastflow_utils.detector.training import split
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.fast import convolution_dtype
-from fastflow_utils.official import OFFICIAL_COUNTS
-from fastflow_utils.recipes import Recipe, recipe_for
-from fastflow_utils.runs import run, select_device
-from fastflow_utils.sample_data import make
-from fastflow_utils.training import split
+from fastflow_utils.experiments.recipes import Recipe, recipe_for
+from fastflow_utils.experiments.run import run
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "cost.json"

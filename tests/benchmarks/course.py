@@ -34,7 +34,7 @@ import run  # noqa: E402
 from live import open_browser, open_lab, press, run_all, widgets  # noqa: E402
 from pages import promise, title  # noqa: E402
 
-from fastflow_utils.exercises import chapter  # noqa: E402
+from fastflow_utils.course.exercises import chapter  # noqa: E402
 
 STORE = HERE / "course.json"
 PAGE, README = HERE / "README.md", ROOT / "README.md"

@@ -20,12 +20,12 @@ from typing import Any
 
 from PIL import Image
 
-from fastflow_utils import tables as layout
-from fastflow_utils.animations import wall
-from fastflow_utils.datasets import MVTecAD, categories, data_root, is_sample_set
+from fastflow_utils.data.mvtec import MVTecAD, categories, data_root, is_sample_set
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.recipes import Recipe, recipe_for
-from fastflow_utils.reproduce import plan, reproduce
+from fastflow_utils.experiments import tables as layout
+from fastflow_utils.experiments.animations import wall
+from fastflow_utils.experiments.recipes import Recipe, recipe_for
+from fastflow_utils.experiments.reproduce import plan, reproduce
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "results.json"

@@ -30,16 +30,16 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from results import spread, stop_unless_complete, written
 
-from fastflow_utils.datasets import MVTecAD
-from fastflow_utils.evaluation import evaluate
-from fastflow_utils.features import extract
-from fastflow_utils.metrics import auroc
-from fastflow_utils.model import image_score
-from fastflow_utils.recipes import recipe_for
-from fastflow_utils.runs import run
-from fastflow_utils.sample_data import CATEGORIES, defects, make, render
-from fastflow_utils.sample_data.folders import VERSION
-from fastflow_utils.sample_data.gallery import contact_sheet
+from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.data.sample_set import CATEGORIES, defects, make, render
+from fastflow_utils.data.sample_set.gallery import contact_sheet
+from fastflow_utils.data.sample_set.writing import VERSION
+from fastflow_utils.detector.evaluation import evaluate
+from fastflow_utils.detector.features import extract
+from fastflow_utils.detector.maps import image_score
+from fastflow_utils.detector.metrics import auroc
+from fastflow_utils.experiments.recipes import recipe_for
+from fastflow_utils.experiments.run import run
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "sample_set.json"

@@ -38,14 +38,14 @@ import numpy as np
 import torch
 from results import README, written
 
-from fastflow_utils.datasets import MVTecAD
-from fastflow_utils.evaluation import evaluate
-from fastflow_utils.fast import convolution_dtype
-from fastflow_utils.features import Features, extract
-from fastflow_utils.metrics import auroc
-from fastflow_utils.recipes import recipe_for
-from fastflow_utils.runs import versions
-from fastflow_utils.training import fit, split
+from fastflow_utils.compute import convolution_dtype
+from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.detector.evaluation import evaluate
+from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.metrics import auroc
+from fastflow_utils.detector.training import fit, split
+from fastflow_utils.experiments.recipes import recipe_for
+from fastflow_utils.provenance import versions
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "speed.json"

@@ -11,7 +11,7 @@ from test_lab import changes
 
 FROZEN = """from ipywidgets import IntSlider
 from matplotlib.figure import Figure
-from fastflow_utils.widgets import explore
+from fastflow_utils.course.widgets import explore
 def draw(n):
     figure = Figure((2, 1))
     figure.suptitle({title})

@@ -9,7 +9,7 @@ from links import links_line
 from nbformat import NotebookNode
 from pages import card, cover, render
 
-from fastflow_utils.exercises import chapter
+from fastflow_utils.course.exercises import chapter
 
 COURSE = sorted(run.NOTEBOOKS.glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((run.NOTEBOOKS / "solutions").glob("[0-9]*.ipynb"))

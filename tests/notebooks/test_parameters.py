@@ -6,9 +6,9 @@ import papermill
 import pytest
 import run
 
-from fastflow_utils.datasets import data_root
-from fastflow_utils.recipes import recipe_for
-from fastflow_utils.reproduce import plan, reproduce
+from fastflow_utils.data.mvtec import data_root
+from fastflow_utils.experiments.recipes import recipe_for
+from fastflow_utils.experiments.reproduce import plan, reproduce
 
 
 def test_papermill_sets_the_category(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,207 @@
+"""Exercises of notebook 01, what normal looks like."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from fastflow_utils.course.exercises.checking import Exercise
+
+__all__ = ["EXERCISES"]
+
+Files = list[Path]
+
+
+def _letters(answer: str | Iterable[str]) -> set[str]:
+    """Take {"a", "b"}, ["a", "b"], "ab" and "A, B" for the same."""
+    return {letter for letter in "".join(answer).lower() if letter.isalpha()}
+
+
+def _masks() -> list[tuple[Any, ...]]:
+    rows, columns = torch.meshgrid(torch.arange(24), torch.arange(24), indexing="ij")
+    disc = (rows - 10.3).square() + (columns - 13.8).square() < 60
+    bar = (rows - columns).abs() < 4
+    return [(disc[None], 8), ((disc | bar)[None], 6)]
+
+
+def _fewest_and_most(mask: Tensor, size: int, full: float = 1 - 1e-6) -> tuple[int, int]:
+    small = F.avg_pool2d(mask.float(), mask.shape[-1] // size)
+    return int((small >= full).sum()), int((small > 0).sum())
+
+
+def _one_pixel_of_each(mask: Tensor, size: int) -> tuple[int, int]:
+    step = mask.shape[-1] // size
+    return _fewest_and_most(mask[:, ::step, ::step], size)
+
+
+def _scores() -> list[tuple[Any, ...]]:
+    generator = torch.Generator().manual_seed(13)
+    labels = (torch.arange(30) % 3 == 0).long()  # twice as many good ones
+    coarse = torch.randint(0, 8, (30,), generator=generator) + 2 * labels  # many are equal
+    return [(coarse.float(), labels), (torch.randn(30, generator=generator) + labels, labels)]
+
+
+def _ranked(above: float, equal: float) -> Callable[[Tensor, Tensor], float]:
+    def ranking(score: Tensor, labels: Tensor) -> float:
+        gap = score[labels == 1][:, None] - score[labels == 0]
+        return float((above * (gap > 0) + equal * (gap == 0) + (1 - above) * (gap < 0)).mean())
+
+    return ranking
+
+
+def _all_pairs(score: Tensor, labels: Tensor) -> float:
+    gap = score[:, None] - score
+    return float(((gap > 0) + 0.5 * (gap == 0)).mean())
+
+
+# A letter is a picture; every file has as many bytes as any other.
+SPLITS = {
+    "train/good": "abcdef",
+    "test/good": "gcihlmn",  # c is a leak
+    "test/crack": "jajkc",  # a and c again; j comes twice, and is in no training image
+}
+
+
+def _leaking(answer: Any) -> list[str] | None:
+    """Return which test files an answer names, on a data set with three leaks."""
+    if not callable(answer):
+        raise TypeError(f"expected a function, got {type(answer).__name__}")
+    with TemporaryDirectory() as folder:
+        root, files = Path(folder).resolve(), []
+        for place, pictures in SPLITS.items():
+            (root / place).mkdir(parents=True)
+            for number, letter in enumerate(pictures):
+                pixels = np.random.default_rng(ord(letter)).integers(0, 256, (8, 8, 3), np.uint8)
+                files.append(root / place / f"{number:03}.png")
+                Image.fromarray(pixels).save(files[-1], compress_level=0)
+        train = len(SPLITS["train/good"])
+        found = answer(files[:train], files[train:])
+        if found is None or found is ...:
+            return None
+        return sorted(Path(path).relative_to(root).as_posix() for path in found)
+
+
+def _content(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _leaks(train: Files, test: Files) -> Files:
+    known = {_content(path) for path in train}
+    return [path for path in test if _content(path) in known]
+
+
+def _same_names(train: Files, test: Files) -> Files:
+    return [path for path in test if path.name in {known.name for known in train}]
+
+
+def _same_sizes(train: Files, test: Files) -> Files:
+    return [path for path in test if path.stat().st_size in {p.stat().st_size for p in train}]
+
+
+def _repeated(train: Files, test: Files) -> Files:
+    times = Counter(_content(path) for path in train + test)
+    return [path for path in test if times[_content(path)] > 1]
+
+
+def _once_each(train: Files, test: Files) -> Files:
+    by_content = {_content(path): path for path in test}
+    return [by_content[_content(path)] for path in train if _content(path) in by_content]
+
+
+def _gaussians() -> list[tuple[Any, ...]]:
+    generator = torch.Generator().manual_seed(15)
+    root = torch.randn(4, 5, 3, 3, generator=generator)
+    covariance = root @ root.mT + 0.5 * torch.eye(3)
+    image = torch.rand(2, 3, 4, 5, generator=generator)
+    return [(image, torch.rand(3, 4, 5, generator=generator), covariance)]
+
+
+def _quadratic(image: Tensor, mu: Tensor, matrix: Tensor) -> Tensor:
+    d = image - mu
+    return torch.einsum("bchw,hwck,bkhw->bhw", d, matrix, d)[:, None] / 3
+
+
+def _full_map(image: Tensor, mu: Tensor, covariance: Tensor) -> Tensor:
+    return _quadratic(image, mu, torch.linalg.inv(covariance))
+
+
+EXERCISES = {
+    "1.1": Exercise(
+        reference={"b", "d"},
+        observe=_letters,
+        hint="Ask of each: could it be decided with the test split locked away?",
+        mistakes={
+            "An epoch is 'best' on some images: on which?": {"a", "b", "d"},
+            "Held-out images were not learned from. Are they test images?": {"d"},
+            "What does a test say about an image that was learned from?": {"b", "c", "d"},
+            "How would one know which size finds more, before the test?": {"b", "d", "e"},
+        },
+    ),
+    "1.2": Exercise(
+        reference=_fewest_and_most,
+        inputs=_masks,
+        hint="First make the small mask of averages, all in [0, 1]; then count in it, twice.",
+        mistakes={
+            "When is the average of a block 1? Half a block is not enough.": lambda mask, size: (
+                _fewest_and_most(mask, size, 0.5)
+            ),
+            "Count the pixels of the small mask, not those of the large one.": lambda mask, _: (
+                _fewest_and_most(mask, mask.shape[-1])
+            ),
+            "Look at whole blocks, not at one pixel of each.": _one_pixel_of_each,
+            "First the smaller number, then the larger one.": lambda mask, size: _fewest_and_most(
+                mask, size
+            )[::-1],
+        },
+    ),
+    "1.3": Exercise(
+        reference=_ranked(1.0, 0.5),
+        inputs=_scores,
+        hint="Compare every anomalous score with every good one: (A, 1) against (G,).",
+        mistakes={
+            "What is a pair of equal scores worth? See the formula's second term.": _ranked(
+                1.0, 0.0
+            ),
+            "A pair of equal scores is not won outright.": _ranked(1.0, 1.0),
+            "Which of the two should be higher?": _ranked(0.0, 0.5),
+            "A pair is one anomalous and one good image; no other pairs count.": _all_pairs,
+        },
+    ),
+    "1.4": Exercise(
+        reference=_leaks,
+        observe=_leaking,
+        hint="Gather the sha256 of every training file in a set; then ask for each test file.",
+        mistakes={
+            "Each folder has a 000.png of its own: names say nothing.": _same_names,
+            "Files of one size may hold different pictures.": _same_sizes,
+            "Two equal test files are no leak, unless training has seen them.": _repeated,
+            "One training image may be in the test split more than once: name each.": _once_each,
+            "Name the test files.": lambda train, test: _leaks(test, train),
+        },
+    ),
+    "1.5": Exercise(
+        reference=_full_map,
+        inputs=_gaussians,
+        hint="Write the formula for one pixel first, with d of shape (3,); then for all of them.",
+        mistakes={
+            "The formula has an inverse in it.": _quadratic,
+            "The diagonal alone takes the channels for independent.": lambda x, mu, cov: (
+                _quadratic(x, mu, torch.diag_embed(1 / cov.diagonal(dim1=-2, dim2=-1)))
+            ),
+            "There is a factor in front of the formula.": lambda x, mu, cov: (
+                3 * _full_map(x, mu, cov)
+            ),
+            "The map is the square of a distance; no root is taken.": lambda x, mu, cov: _full_map(
+                x, mu, cov
+            ).sqrt(),
+        },
+    ),
+}

@@ -1,0 +1,289 @@
+"""What was learnt, and whether it is any good: losses, scores, curves, galleries."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import beta
+from skimage import measure
+from torch import Tensor
+
+from fastflow_utils.course.plots.pictures import image_grid
+from fastflow_utils.course.plots.style import (
+    OTHER_COLOURS,
+    one_panel,
+    panels,
+    save,
+)
+from fastflow_utils.detector.evaluation import Evaluation
+from fastflow_utils.detector.heat_maps import (
+    ANOMALOUS_COLOUR,
+    GOOD_COLOUR,
+    colour,
+    outline,
+    overlay,
+    show,
+)
+from fastflow_utils.detector.metrics import aupimo, aupro, auroc, roc_curve
+
+__all__ = [
+    "differences",
+    "false_positive_rates",
+    "gallery",
+    "overlaps",
+    "pairs",
+    "roc",
+    "score_histogram",
+    "strips",
+    "training_curve",
+]
+
+
+def gallery(evaluation: Evaluation, indices: Sequence[int] | None = None) -> Figure:
+    """Show test images beside the truth, the heat map and both on top of each other.
+
+    Args:
+        evaluation: Of a test split.
+        indices: Which images. Default: of each folder, the one whose score is the median of its
+            folder: neither the best nor the worst.
+    """
+    data = evaluation.dataset
+    if indices is None:
+        scores = pd.Series(evaluation.scores.numpy())
+        folders = scores.groupby(pd.Series(data.defects))
+        indices = [int(group.sort_values().index[len(group) // 2]) for _, group in folders]
+    pictures = []
+    for index in indices:
+        image, anomaly_map = data[index].image, evaluation.maps[index]
+        mask = evaluation.masks[index]
+        truth = mask[0].float()[..., None].expand(-1, -1, 3).numpy()
+        mixed = outline(overlay(image, anomaly_map), mask)
+        pictures.append([show(image), truth, colour(anomaly_map), mixed])
+    rows = [f"{data.defects[i]}\nscore {evaluation.scores[i]:.2f}" for i in indices]
+    return image_grid(pictures, ["image", "truth", "heat map", "overlay"], rows, data.title)
+
+
+def score_histogram(evaluation: Evaluation) -> Figure:
+    """Show how the scores of good and anomalous images are spread: do they overlap?"""
+    figure, axes = one_panel(evaluation.dataset.title)
+    table = pd.DataFrame(
+        {
+            "score": evaluation.scores.numpy(),
+            "image": np.where(evaluation.labels.numpy() == 1, "anomalous", "good"),
+        }
+    )
+    palette = {"good": GOOD_COLOUR, "anomalous": ANOMALOUS_COLOUR}
+    sns.histplot(table, x="score", hue="image", bins=30, palette=palette, ax=axes)
+    axes.set(xlabel="image score (higher is more anomalous)", ylabel="images")
+    return figure
+
+
+def roc(evaluation: Evaluation) -> Figure:
+    """Show the ROC curves of images and of pixels, with their areas."""
+    figure, axes = one_panel(evaluation.dataset.title)
+    for name, scores, labels in [
+        ("images", evaluation.scores, evaluation.labels),
+        ("pixels", evaluation.maps, evaluation.masks),
+    ]:
+        fpr, tpr = roc_curve(scores, labels)
+        grid = torch.linspace(0, len(fpr) - 1, min(len(fpr), 2000)).long()
+        area = float(torch.trapezoid(tpr, fpr))
+        axes.plot(fpr[grid], tpr[grid], label=f"{name}: AUROC {area:.3f}", drawstyle="steps-post")
+    axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="chance")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def pairs(evaluation: Evaluation) -> Figure:
+    """Show every pair of a good and an anomalous image: in the right order or not?
+
+    Both are sorted, the most anomalous first; each cell is a pair, and the border between right
+    and wrong is the ROC curve. Equal scores count as wrong here.
+    """
+    good = evaluation.scores[evaluation.labels == 0].sort(descending=True).values
+    bad = evaluation.scores[evaluation.labels == 1].sort(descending=True).values
+    right = bad[:, None] > good[None]
+    shades = ListedColormap(["0.55", "white"])
+    figure, axes = one_panel(
+        f"{evaluation.dataset.title}: {int(right.sum())} of {right.numel()} pairs are right,\n"
+        f"AUROC {auroc(evaluation.scores, evaluation.labels):.3f} is their share"
+    )
+    figure.set_size_inches(6.4, 4.6)
+    grid = "0.85" if right.numel() < 2000 else "face"  # more lines would hide the cells
+    axes.pcolormesh(right.numpy(), cmap=shades, vmin=0, vmax=1, edgecolor=grid, linewidth=0.3)
+    fpr, tpr = roc_curve(evaluation.scores, evaluation.labels)
+    axes.plot(fpr * len(good), tpr * len(bad), color="black", linewidth=3, label="ROC curve")
+    axes.set(xlabel="good images, highest score first", xlim=(0, len(good)))
+    axes.set(ylabel="anomalous images,\nhighest score first", ylim=(0, len(bad)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    keys = [Patch(facecolor=shades(i), edgecolor="0.6") for i in (1, 0)]
+    handles = [*axes.get_legend_handles_labels()[0], *keys]
+    figure.legend(handles, ["ROC curve", "right", "wrong"], loc="outside right center")
+    return figure
+
+
+def overlaps(evaluation: Evaluation) -> Figure:
+    """Show how much is found at each false-positive rate: of pixels, of regions, of images.
+
+    The areas over the two shaded ranges are what AUPRO and AUPIMO measure, except that AUPRO's is
+    over a linear axis.
+    """
+    pixels = evaluation.maps, evaluation.masks
+    maps, masks = (one[:, 0].numpy() for one in pixels)
+    good = evaluation.labels.numpy() == 0
+    bad = np.flatnonzero(masks.any((1, 2)))
+    defects = [maps[i][masks[i]] for i in bad]
+    regions = [
+        maps[i][numbers == k]
+        for i in bad
+        for numbers in [measure.label(masks[i], connectivity=2)]
+        for k in range(1, numbers.max() + 1)
+    ]
+    fpr = np.geomspace(1e-5, 1, 200)
+    areas = auroc(*pixels), aupro(*pixels), aupimo(*pixels, labels=evaluation.labels)
+    figure, axes = one_panel(
+        f"{evaluation.dataset.title}: the same maps, by three standards\n"
+        "pixel AUROC {:.3f}, AUPRO {:.3f}, AUPIMO {:.3f}\n".format(*areas)
+    )
+    figure.set_size_inches(7, 4.4)
+    for name, groups, normal, style in [
+        ("of all defective pixels (pixel AUROC)", [maps[masks]], maps[~masks], "-"),
+        ("of a region, on average (AUPRO)", regions, maps[~masks], "--"),
+        ("of an image's defect, on average (AUPIMO)", defects, maps[good], ":"),
+    ]:
+        normal = np.sort(normal, axis=None)[::-1]
+        threshold = normal[(fpr * (len(normal) - 1)).astype(int)]
+        found = np.mean([[(group >= t).mean() for t in threshold] for group in groups], axis=0)
+        axes.plot(fpr, found, style, linewidth=2.5, label=name)
+    for (low, high), name in [((1e-5, 1e-4), "AUPIMO"), ((1e-5, 0.3), "AUPRO")]:
+        axes.axvspan(low, high, color="grey", alpha=0.12)
+        axes.text((low * high) ** 0.5 if name == "AUPIMO" else 0.3, 1.02, name, ha="center")
+    axes.set(xscale="log", xlim=(1e-5, 1), ylim=(0, 1.0))
+    axes.set(xlabel="false-positive rate (share of normal pixels)", ylabel="share found")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def strips(scores: Mapping[str, Tensor], labels: Tensor, heading: str = "") -> Figure:
+    """Show every score of good and anomalous images as a point, in a panel for each name."""
+    figure, row = panels(*scores, width=4.2, height=2.6)
+    height = np.random.default_rng(0).uniform(-0.25, 0.25, len(labels))
+    for axes, values in zip(row, scores.values(), strict=True):
+        for label, (shade, marker) in enumerate([(GOOD_COLOUR, "o"), (ANOMALOUS_COLOUR, "^")]):
+            own = labels.numpy() == label
+            axes.scatter(values[own], label + height[own], color=shade, marker=marker)
+        axes.set(yticks=[0, 1], yticklabels=["good", "anomalous"], ylim=(-0.5, 1.5))
+        low, high = values.aminmax()
+        if low == high:
+            axes.set_xlim(float(low) - 1, float(high) + 0.1)
+    figure.suptitle(heading)
+    return figure
+
+
+def false_positive_rates(
+    rates: Sequence[float], *, judged: int, alpha: float, held_out: Sequence[int]
+) -> Figure:
+    """Show how far the rate of a threshold from n held-out images may be from the one asked for.
+
+    Args:
+        rates: Measured with as many held-out images as ``held_out`` begins with.
+        judged: How many images each of them was measured on.
+        alpha: The rate asked for.
+        held_out: Each n, whose rate has the law Beta(n + 1 - k, k).
+    """
+    first = held_out[0]
+    laws = {}
+    for n in held_out:
+        k = min(n, math.ceil((1 - alpha) * (n + 1)))
+        laws[n] = beta(n + 1 - k, k)
+    high = laws[first].ppf(0.95)
+    figure, axes = one_panel(
+        f"Asked for {alpha:.0%}: with {first} images, 1 in 20 draws exceeds {high:.0%}"
+    )
+    figure.set_size_inches(6.8, 3.6)
+    # Of m images 0 to m are called: m + 1 bars of the same width.
+    places = (np.asarray(rates) * judged + 0.5) / (judged + 1)
+    bars = [i / (judged + 1) for i in range(judged + 2)]
+    axes.hist(places, bars, density=True, color="0.8", label=f"{first} held out, measured")
+    rate = np.linspace(0.001, 0.5, 400)
+    for (n, law), style in zip(laws.items(), cycle(["-", "--", ":"])):
+        axes.plot(rate, law.pdf(rate), style, linewidth=2.5, label=f"{n} held out, Beta")
+    axes.axvline(alpha, color="black", linewidth=1, label="asked for")
+    axes.set(xlabel="false-positive rate", ylabel="density", xlim=(0, 0.5))
+    axes.legend()
+    return figure
+
+
+def differences(
+    pairs: pd.DataFrame, summary: pd.DataFrame, heading: str = "", xlabel: str = "difference"
+) -> Figure:
+    """Show what each change is worth: every pair of runs, their mean and its interval.
+
+    Args:
+        pairs: From :func:`fastflow_utils.experiments.ablation.pairs`.
+        summary: Of the same rows, from :func:`fastflow_utils.experiments.ablation.compare`.
+        heading: The figure's title.
+        xlabel: Which figure the differences are of.
+    """
+    rows = np.arange(len(pairs))
+    height = 1.85 + 0.36 * len(rows)
+    figure = Figure(figsize=(8.5, height), dpi=80)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0.3, 0.65 / height, 0.58, 1 - 1.65 / height))
+    names = list(dict.fromkeys(pairs.columns.get_level_values(0)))
+    for number, name in enumerate(names):
+        values = pairs[name].to_numpy()
+        own_rows = rows[:, None] + 0.22 * (number - (len(names) - 1) / 2)
+        y = np.broadcast_to(own_rows, values.shape).ravel()
+        style: Any = {"marker": "osD^vP"[number % 6], "color": OTHER_COLOURS[number % 6]}
+        axes.plot(values.ravel(), y, ls="", ms=5, alpha=0.8, label=name, **style)
+    reach = (summary["high"] - summary["mean"]).fillna(0)
+    axes.errorbar(summary["mean"], rows, xerr=reach, fmt="k|", ms=14, lw=2, capsize=4, zorder=3)
+    axes.axvline(0, color="black", ls=":", lw=1)
+    axes.set(yticks=rows, yticklabels=pairs.index, ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    for row, verdict in enumerate(summary["verdict"]):
+        axes.text(1.02, row, verdict, transform=axes.get_yaxis_transform(), va="center")
+    axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    figure.suptitle(heading, y=1 - 0.08 / height, va="top")
+    sns.despine(ax=axes)
+    return figure
+
+
+def training_curve(history: pd.DataFrame) -> Figure:
+    """Show the negative log-likelihood of each level, and of held-out images, over the epochs."""
+    figure, axes = one_panel("training")
+    levels = [name for name in history.columns if name.startswith("nll_")]
+    for name in levels:
+        axes.plot(
+            history["epoch"], history[name], "o-", label=f"level {name.removeprefix('nll_')}"
+        )
+    axes.plot(history["epoch"], history["nll"], "k--", label="mean")
+    axes.plot(history["epoch"], history["held_out_nll"], "k:", label="mean, held out")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="epoch", ylabel="negative log-likelihood\n(nats per dimension)")
+    axes.legend()
+    return figure
+
+
+def draw_run(evaluation: Evaluation, history: pd.DataFrame, folder: Path) -> None:
+    """Save a run's gallery, score histogram, ROC curve and training curve as PNG files."""
+    folder.mkdir(exist_ok=True)
+    for name, figure in {
+        "gallery": gallery(evaluation),
+        "scores": score_histogram(evaluation),
+        "roc": roc(evaluation),
+        "training": training_curve(history),
+    }.items():
+        save(figure, folder / f"{name}.png")

@@ -1,0 +1,189 @@
+"""What a detector says as a picture changes, little by little, from what it has learnt."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import ipywidgets
+import torch
+from kornia.geometry import hflip, rotate, translate
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fastflow_utils.course.plots import GOOD_COLOUR, OTHER_COLOURS, colour, show
+from fastflow_utils.course.widgets.explore import explore
+from fastflow_utils.detector.maps import blur
+from fastflow_utils.detector.model import FastFlow
+
+__all__ = [
+    "CHANGES",
+    "Change",
+    "Changed",
+    "change_figure",
+    "explore_changes",
+    "try_changes",
+]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One way in which pictures change.
+
+    Attributes:
+        apply: From images (B, 3, H, W) in [0, 1] and an amount to changed images.
+        amounts: What to try; the first leaves an image as it is.
+        unit: Of an amount, for people.
+    """
+
+    apply: Callable[[Tensor, float], Tensor]
+    amounts: tuple[float, ...]
+    unit: str
+
+
+class Changed(NamedTuple):
+    """An image in every amount of one change, and what a detector says to it."""
+
+    change: Change
+    images: Tensor
+    """(A, 3, H, W)."""
+    maps: Tensor
+    """(A, 1, H, W)."""
+    scores: Tensor
+    """(A,)."""
+
+    def first_alarm(self, threshold: float) -> str:
+        """Return the smallest amount from which on all are called anomalous, or "none"."""
+        quiet = (self.scores < threshold).nonzero()[:, 0].tolist()
+        later = self.change.amounts[max(quiet, default=-1) + 1 :]
+        return f"{later[0]:g} {self.change.unit}" if later else "none"
+
+
+def _darker(image: Tensor, percent: float) -> Tensor:
+    gain: float = (1 - percent / 100) ** (1 / 2.2)  # grey levels are the root of the light
+    return image * gain
+
+
+def _warmer(image: Tensor, percent: float) -> Tensor:
+    light = torch.tensor([1 + percent / 100, 1, 1 - percent / 100])[:, None, None]
+    return (image * light ** (1 / 2.2)).clamp(0, 1)
+
+
+def _turned(image: Tensor, degrees: float) -> Tensor:
+    return rotate(image, image.new_full((len(image),), degrees), padding_mode="border")
+
+
+def _shifted(image: Tensor, pixels: float) -> Tensor:
+    return translate(image, image.new_full((len(image), 2), pixels), padding_mode="border")
+
+
+def _spotted(image: Tensor, pixels: float) -> Tensor:
+    """A round spot below the middle, black where the image is bright there, else white."""
+    height, width = image.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    row, column = round(0.78 * height), width // 2
+    away = ((y - row) ** 2 + (x - column) ** 2).sqrt()
+    inside = (pixels / 2 + 0.5 - away).clamp(0, 1) * (pixels > 0)
+    here = image[..., row - 2 : row + 3, column - 2 : column + 3].mean((1, 2, 3), keepdim=True)
+    return image + inside * ((here < 0.5).float() - image)
+
+
+def _mirrored(image: Tensor, times: float) -> Tensor:
+    return hflip(image) if times else image
+
+
+CHANGES: dict[str, Change] = {
+    "turned": Change(_turned, (0, 1, 2, 4, 6, 8, 12, 20), "degrees"),
+    "shifted": Change(_shifted, (0, 2, 4, 6, 8, 12, 16, 24), "pixels"),
+    "less light": Change(_darker, (0, 5, 10, 20, 30, 40, 50, 70), "% less"),
+    "warmer light": Change(_warmer, (0, 2, 4, 7, 10, 15, 20, 30), "% more red, less blue"),
+    "out of focus": Change(blur, (0, 0.3, 0.5, 0.7, 1, 1.5, 2, 3), "pixels (sigma)"),
+    "a small spot": Change(_spotted, (0, 1, 2, 4, 8, 12, 16, 24), "pixels across"),
+    "mirrored": Change(_mirrored, (0, 1), "times"),
+}
+"""Changes that can happen to any photograph, made in its pixels: the last two are defects, the
+others are not. A mirrored part consists of good parts only, in another arrangement."""
+
+
+@torch.no_grad()
+def try_changes(
+    model: FastFlow, image: Tensor, changes: Mapping[str, Change] = CHANGES
+) -> dict[str, Changed]:
+    """Return what a detector says to an image in every amount of every change.
+
+    Args:
+        model: Trained.
+        image: (3, H, W) in [0, 1], at the size of the model's backbone.
+        changes: By name.
+
+    Example:
+        >>> from fastflow_utils.detector.backbones import Backbone
+        >>> model = FastFlow(Backbone("efficientnet_lite0", image_size=64), steps=1).eval()
+        >>> tried = try_changes(model, torch.rand(3, 64, 64))
+        >>> tried["turned"].scores.shape
+        torch.Size([8])
+    """
+    tried = {}
+    for name, change in changes.items():
+        images = torch.cat([change.apply(image[None], amount) for amount in change.amounts])
+        maps, scores = model.predict(images.to(model.backbone.mean.device))
+        tried[name] = Changed(change, images, maps.cpu(), scores.cpu())
+    return tried
+
+
+def change_figure(tried: Changed, step: int, threshold: float, heading: str = "") -> Figure:
+    """Show the changed image, its heat map, and the score at every amount.
+
+    Args:
+        tried: Of one change.
+        step: Which amount is marked and shown; beyond the last one, that.
+        threshold: Of the score; a dashed line.
+        heading: In front of the title.
+    """
+    change, images, maps, scores = tried
+    step = min(step, len(change.amounts) - 1)
+    figure = Figure(figsize=(8.5, 3.1), dpi=80)
+    figure.set_layout_engine("none")  # the axes have fixed places
+    for left, picture, name in [
+        (0.01, show(images[step]), f"{change.amounts[step]:g} {change.unit}"),
+        (0.27, colour(maps[step]), "heat map"),
+    ]:
+        axes = figure.add_axes((left, 0.04, 0.25, 0.7))
+        axes.imshow(picture)
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=11)
+    axes = figure.add_axes((0.63, 0.2, 0.35, 0.54))
+    axes.plot(change.amounts, scores, "o-", color=OTHER_COLOURS[1])
+    axes.plot(change.amounts[step], scores[step], "o", markersize=12, mfc="none", color="black")
+    axes.axhline(threshold, linestyle="--", color="black", linewidth=1)
+    axes.text(0, threshold, "threshold", va="bottom")
+    axes.plot(0, scores[0], "s", color=GOOD_COLOUR, label="as it was")
+    axes.set(xlabel=change.unit, ylabel="image score", ylim=(min(0.4, float(scores.min())), 1))
+    axes.legend(loc="lower right")
+    said = "anomalous" if scores[step] >= threshold else "good"
+    figure.suptitle(f"{heading}score {scores[step]:.2f}: '{said}'", y=0.97)
+    return figure
+
+
+def explore_changes(
+    tried: Mapping[str, Changed], threshold: float, heading: str = "", step: int = 5
+) -> Figure | None:
+    """Choose a change and its amount, and follow the score.
+
+    Everything is computed before, by :func:`try_changes`; a move of the slider only draws.
+
+    Args:
+        tried: By the names of the changes.
+        threshold: Of the score.
+        heading: In front of each title.
+        step: Where the slider starts.
+    """
+
+    def render(change: str, step: int) -> Figure:
+        return change_figure(tried[change], step, threshold, f"{heading}{change}, ")
+
+    last = max(len(one.change.amounts) for one in tried.values()) - 1
+    return explore(
+        render,
+        change=ipywidgets.SelectionSlider(options=list(tried)),
+        step=ipywidgets.IntSlider(min(step, last), 0, last),
+    )

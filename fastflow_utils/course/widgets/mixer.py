@@ -1,0 +1,171 @@
+"""What each level adds to the heat map: mix them by hand."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import ipywidgets
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fastflow_utils.course.plots import (
+    ANOMALOUS_COLOUR,
+    GOOD_COLOUR,
+    colour,
+    montage,
+    outline,
+    show,
+)
+from fastflow_utils.course.widgets.epochs import SCALE
+from fastflow_utils.course.widgets.explore import explore
+from fastflow_utils.data.mvtec import MVTecAD, Sample
+from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.maps import blur, image_score
+from fastflow_utils.detector.metrics import auroc
+from fastflow_utils.detector.model import FastFlow
+
+__all__ = ["LevelMixer", "explore_mixture", "mixture_figure"]
+
+STRIDE = 4
+"""Scores are of every fourth row and column of a map."""
+
+
+class LevelMixer:
+    """The level maps of a test split, ready to be mixed in other proportions than equal ones.
+
+    The levels are brought to the size of the image and smoothed beforehand, which commutes with
+    averaging. Scores take every fourth row and column of a map, a sixteenth of its pixels: it is
+    smooth enough to lose next to nothing, and all images are scored in milliseconds.
+
+    Args:
+        model: Trained.
+        features: Of ``dataset``.
+        dataset: The test split.
+        batch_size: Images at a time.
+
+    Attributes:
+        level_maps: For each level, the maps (N, 1, H_l, W_l) of all images.
+        sparse: Every fourth row and column of the levels at image size, smoothed,
+            (L, N, 1, H / 4, W / 4).
+        labels: (N,), 0 good, 1 anomalous.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, model: FastFlow, features: Features, dataset: MVTecAD, batch_size: int = 8
+    ) -> None:
+        model.eval()
+        self.model, self.dataset = model, dataset
+        self.labels = torch.tensor(dataset.labels)
+        device = model.backbone.mean.device
+        maps = [
+            [level.cpu() for level in model.level_maps([h.to(device) for h in batch])]
+            for batch in features.batches(batch_size)
+        ]
+        self.level_maps = [torch.cat(level) for level in zip(*maps, strict=True)]
+        parts = [
+            self.at_image_size(range(start, min(start + batch_size, len(dataset))))
+            for start in range(0, len(dataset), batch_size)
+        ]
+        self.sparse = torch.cat([part[..., ::STRIDE, ::STRIDE] for part in parts], dim=1)
+
+        self.shown = lru_cache(4)(self._shown)
+
+    def _shown(self, image: int) -> tuple[Sample, Tensor]:
+        return self.dataset[image], self.at_image_size([image])[:, 0]
+
+    @property
+    def names(self) -> list[str]:
+        """The levels by their strides."""
+        return [f"stride {stride}" for stride in self.model.backbone.strides]
+
+    def at_image_size(self, images: Sequence[int]) -> Tensor:
+        """Return the levels' maps of some images as they enter the average, (L, B, 1, H, W)."""
+        size, index = self.model.backbone.image_size, torch.tensor(images)
+        maps = [
+            F.interpolate(level[index], size=(size, size), mode="bilinear")
+            for level in self.level_maps
+        ]
+        return torch.stack([blur(one, self.model.smoothing) for one in maps])
+
+    def scores(self, weights: Sequence[float]) -> Tensor:
+        """Return the image scores (N,) of a mixture."""
+        return image_score(mix(self.sparse, weights), self.model.top)
+
+    def auroc(self, weights: Sequence[float]) -> float:
+        """Return the image AUROC of a mixture over the test split."""
+        return auroc(self.scores(weights), self.labels)
+
+
+def mix(levels: Tensor, weights: Sequence[float]) -> Tensor:
+    """Return the weighted mean of the levels (L, ...); zeros where every weight is 0."""
+    share = levels.new_tensor(weights)
+    share = share / share.sum().clamp_min(1e-12)
+    return torch.einsum("l,l...->...", share, levels)
+
+
+def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> Figure:
+    """Show an image, its level maps, their mixture, and the scores of all images.
+
+    Args:
+        mixer: Of a test split.
+        image: Which one.
+        weights: One for each level, not negative; only their proportions count.
+    """
+    sample, levels = mixer.shown(image)
+    maps = [*levels, mix(levels, weights)]
+    shares = np.asarray(weights) / max(sum(weights), 1e-12)
+    names = [f"{n}: {s:.0%}" for n, s in zip(mixer.names, shares, strict=True)]
+    figure = Figure((1.9 * len(maps) + 2.7, 4.3), dpi=80)
+    figure.set_layout_engine("none")  # an engine would take most of the time
+    montage(
+        figure.add_axes((0.01, 0.4, 0.9, 0.46)),
+        [outline(picture, sample.mask) for picture in [show(sample.image), *map(colour, maps)]],
+        [sample.defect, *names, "mixture"],
+    )
+    bar = figure.add_axes((0.915, 0.43, 0.012, 0.4))
+    figure.colorbar(SCALE, bar, ticks=[0.5, 0.75, 1], label="map")
+    scores = mixer.scores(weights)
+    rows = figure.add_axes((0.12, 0.14, 0.78, 0.2))
+    for label, (name, hue, marker) in enumerate(
+        [("good", GOOD_COLOUR, "o"), ("anomalous", ANOMALOUS_COLOUR, "x")]
+    ):
+        of = scores[mixer.labels == label]
+        rows.plot(of, torch.full_like(of, label), marker, color=hue, alpha=0.7, label=name)
+    rows.axvline(float(scores[image]), color="black", linewidth=1, linestyle=":")
+    rows.set(xlim=(0, 1), ylim=(-0.6, 1.6), xlabel="image score (dotted: this image)")
+    rows.set_yticks([0, 1], ["good", "anomalous"])
+    figure.suptitle(
+        f"{mixer.dataset.title}: image AUROC {auroc(scores, mixer.labels):.3f} for this mixture",
+        y=0.98,
+    )
+    return figure
+
+
+def explore_mixture(mixer: LevelMixer, image: int = 0) -> Figure | None:
+    """Weigh the levels by hand: one slider each. The static figure shows equal weights.
+
+    The levels' maps and their sparse copies for the scores are computed beforehand; a redraw
+    brings one image's maps to its size, weighs, scores and draws.
+
+    Args:
+        mixer: Of a test split.
+        image: Which one comes first.
+    """
+    data = mixer.dataset
+    options = [(f"{i}: {defect}", i) for i, defect in enumerate(data.defects)]
+
+    def render(image: int, **weights: float) -> Figure:
+        return mixture_figure(mixer, image, list(weights.values()))
+
+    sliders = {
+        f"level_{i}": ipywidgets.FloatSlider(
+            1, min=0, max=1, step=0.05, description=f"weight, {n}"
+        )
+        for i, n in enumerate(mixer.names)
+    }
+    return explore(
+        render, image=ipywidgets.SelectionSlider(options=options, value=image), **sliders
+    )

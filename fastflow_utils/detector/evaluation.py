@@ -1,0 +1,125 @@
+"""A model and a test split become maps, scores and honest figures."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.metrics import aupimo, aupro, auroc, f1_at, fpr_at, separation
+from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.frontend import track
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model says about each image of a test split, beside what is true.
+
+    Attributes:
+        dataset: The test split, in whose order everything else is.
+        maps: The anomaly maps (N, 1, H, W); higher is more anomalous.
+        scores: The image scores (N,); higher is more anomalous.
+        masks: The true masks (N, 1, H, W), True = anomalous.
+        labels: (N,), 0 good, 1 anomalous.
+        image_threshold: The model's: ``scores >= image_threshold`` calls an image anomalous.
+        pixel_threshold: The same for a pixel of a map.
+    """
+
+    dataset: MVTecAD
+    maps: Tensor
+    scores: Tensor
+    masks: Tensor
+    labels: Tensor
+    image_threshold: float
+    pixel_threshold: float
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures of the tables, each in [0, 1], higher is better.
+
+        ``image_auroc``, ``image_ap`` and ``image_f1`` are over images; ``pixel_auroc``,
+        ``pixel_ap`` and ``pixel_f1`` over all pixels of all images, at the maps' resolution;
+        ``aupro`` and ``aupimo`` over the pixels of defects (``detector.metrics``).
+        Both F1 are oracles: their thresholds are the best ones for this very split.
+        """
+        images, pixels = (
+            separation(self.scores, self.labels),
+            separation(self.maps, self.masks),
+        )
+        return {
+            "image_auroc": images.auroc,
+            "image_ap": images.average_precision,
+            "image_f1": images.f1,
+            "pixel_auroc": pixels.auroc,
+            "pixel_ap": pixels.average_precision,
+            "pixel_f1": pixels.f1,
+            "aupro": aupro(self.maps, self.masks),
+            "aupimo": aupimo(self.maps, self.masks, labels=self.labels),
+        }
+
+    def label_free(self) -> dict[str, float]:
+        """Return what the model's own thresholds give: they have seen normal images only.
+
+        For images and for pixels: the threshold, the false-positive rate (lower is better) and
+        F1, to be compared with the oracle of :meth:`metrics` and with the rate asked for in
+        training.
+        """
+        return {
+            "image_threshold": self.image_threshold,
+            "image_fpr": fpr_at(self.scores, self.labels, self.image_threshold),
+            "image_f1": f1_at(self.scores, self.labels, self.image_threshold),
+            "pixel_threshold": self.pixel_threshold,
+            "pixel_fpr": fpr_at(self.maps, self.masks, self.pixel_threshold),
+            "pixel_f1": f1_at(self.maps, self.masks, self.pixel_threshold),
+        }
+
+    def per_defect(self) -> pd.DataFrame:
+        """Return one row for each defect: its images and their AUROCs against the good ones.
+
+        Columns: ``images``, ``image_auroc``, ``pixel_auroc``; the index is the defect.
+        """
+        rows = {}
+        defects = self.dataset.defects
+        for defect in sorted(set(defects) - {"good"}):
+            chosen = torch.tensor([name in (defect, "good") for name in defects])
+            rows[defect] = {
+                "images": defects.count(defect),
+                "image_auroc": auroc(self.scores[chosen], self.labels[chosen]),
+                "pixel_auroc": auroc(self.maps[chosen], self.masks[chosen]),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
+
+
+@torch.no_grad()
+def evaluate(
+    model: FastFlow, features: Features, dataset: MVTecAD, batch_size: int = 8
+) -> Evaluation:
+    """Return the maps and scores of a test split, given its features.
+
+    Args:
+        model: Trained.
+        features: Of ``dataset``, from :func:`~fastflow_utils.detector.features.extract`.
+        dataset: The test split; its masks are read at the size of the maps.
+        batch_size: Images at a time.
+    """
+    model.eval()
+    device = model.backbone.mean.device
+    size = model.backbone.image_size
+    maps = torch.empty(len(features), 1, size, size)
+    with track(range(len(features)), "evaluating") as bar:
+        for start in range(0, len(features), batch_size):
+            batch = [h.to(device) for h in features[start : start + batch_size]]
+            maps[start : start + batch_size] = model.anomaly_map(batch).cpu()
+            bar.update(len(batch[0]))
+    return Evaluation(
+        dataset=dataset,
+        maps=maps,
+        scores=model.score(maps),
+        masks=dataset.masks(),
+        labels=torch.tensor(dataset.labels),
+        image_threshold=float(model.image_threshold),
+        pixel_threshold=float(model.pixel_threshold),
+    )

@@ -1,0 +1,236 @@
+r"""What a choice is worth: one thing changed at a time, in pairs, with its spread.
+
+A training takes long, and decides nothing but the likelihood of each position. What is made of it
+(which levels, which map, which score) costs a moment and needs no training anew: :func:`train`
+does the first, :func:`anomaly_maps` the second, with every choice an argument.
+
+Results are a ``pandas.Series`` with the index (variant, category, seed), one figure each. Two
+variants are compared in pairs of the same category and seed, so what is common to both cancels.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from einops import reduce
+from scipy.stats import t as student
+from torch import Tensor
+
+from fastflow_utils.compute import convolution_dtype
+from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.flows import Flow
+from fastflow_utils.detector.folding import Fused
+from fastflow_utils.detector.maps import blur
+from fastflow_utils.detector.training import fit, split
+from fastflow_utils.experiments.recipes import Recipe
+
+__all__ = ["Trained", "anomaly_maps", "compare", "layer_norm", "leave_one_out", "pairs", "train"]
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class Trained:
+    r"""What a training says about each position, before any choice of map and score.
+
+    Attributes:
+        held_out: :math:`n_l(i)` of the held-out normal images, one (N, 1, H_l, W_l) for each
+            level, in nats per dimension: with the log-determinant's share under True, without it
+            under False.
+        test: The same of the test images.
+        image_size: H = W of the maps to be made.
+        parameters: How many the flows have.
+        seconds: Of the training alone.
+    """
+
+    held_out: dict[bool, list[Tensor]]
+    test: dict[bool, list[Tensor]]
+    image_size: int
+    parameters: int
+    seconds: float
+
+
+def train(
+    recipe: Recipe, backbone: Backbone, features: Features, test: Features, seed: int
+) -> Trained:
+    """Train one variant on normal features; return what it says of the held-out and test images.
+
+    Args:
+        recipe: Flow and training; its map and score are left to :func:`anomaly_maps`.
+        backbone: Where the features come from.
+        features: Of normal images only; the same for every variant, computed once.
+        test: Of the test images.
+        seed: Fixes permutations, initial weights, the images held out and the order of the rest.
+    """
+    model = recipe.build_model(backbone, seed)
+    history = fit(model, features, seed=seed, **recipe.training(len(features)))
+    held_out = features[split(len(features), torch.Generator().manual_seed(seed))[1]]
+    dtype = convolution_dtype(backbone.mean.device)
+    flows = [Fused(cast(Flow, flow), dtype) for flow in model.flows]
+
+    def positions(batch: list[Tensor]) -> dict[bool, list[Tensor]]:
+        counted, alone = [], []
+        for flow, h in zip(flows, batch, strict=True):
+            z, shares = flow.local(h)
+            alone.append(reduce(0.5 * z**2, "b c h w -> b 1 h w", "mean") + HALF_LOG_2PI)
+            counted.append(alone[-1] - shares / z.shape[1])
+        return {True: counted, False: alone}
+
+    return Trained(
+        positions(held_out),
+        positions(test[:]),
+        recipe.image_size,
+        sum(p.numel() for p in model.flows.parameters()),
+        float(history["seconds"].iloc[-1]),
+    )
+
+
+def anomaly_maps(
+    trained: Trained,
+    levels: Sequence[int] | None = None,
+    *,
+    log_det: bool = True,
+    bounded: bool = True,
+    smoothing: float = 2.0,
+) -> Tensor:
+    r"""Return the test images' maps (N, 1, H, W), higher is more anomalous, for any choice.
+
+    .. math:: a_l(i) = \sigma(u_l(i) - 1), \qquad u_l(i) = \frac{n_l(i) - \mu_l}{s_l}
+
+    Args:
+        trained: From :func:`train`.
+        levels: Which levels take part. Default: all.
+        log_det: Whether n_l holds the log-determinant's share.
+        bounded: False leaves the logistic function out: the map is the mean of u_l.
+        smoothing: Standard deviation of the Gaussian blur, in pixels of the map; 0 is none.
+    """
+    maps = []
+    for level in levels if levels is not None else range(len(trained.test[log_det])):
+        normal, n = trained.held_out[log_det][level], trained.test[log_det][level]
+        u = (n - normal.mean()) / normal.std(correction=0).clamp_min(1e-6)
+        u = torch.sigmoid(u - 1) if bounded else u
+        size = (trained.image_size, trained.image_size)
+        maps.append(F.interpolate(u, size=size, mode="bilinear", align_corners=False))
+    return blur(torch.stack(maps).mean(0), smoothing)
+
+
+def layer_norm(features: Features) -> Features:
+    """Return each image's feature maps with mean 0 and variance 1: LayerNorm without affine.
+
+    It is not invertible, but nothing in it is trained, so no likelihood can be cheated with it.
+
+    Example:
+        >>> h = layer_norm(Features([3 + torch.randn(2, 4, 8, 8)])).levels[0]
+        >>> bool(h.mean().abs() < 1e-5)
+        True
+    """
+    return Features([F.layer_norm(h.float(), h.shape[1:]) for h in features.levels])
+
+
+def pairs(values: pd.Series, start: str) -> pd.DataFrame:
+    """Return each variant's differences to the start, in pairs of the same category and seed.
+
+    Args:
+        values: One figure, with the index (variant, category, seed).
+        start: The variant that all others differ from in one thing.
+
+    Returns:
+        A row for each variant but the start, in order; a column for each (category, seed).
+    """
+    variants = [name for name in values.index.unique(0) if name != start]
+    table = values.unstack(0).T
+    return table.loc[variants] - table.loc[start]
+
+
+def compare(
+    differences: pd.DataFrame, spread: pd.Series | None = None, confidence: float = 0.95
+) -> pd.DataFrame:
+    r"""Say which differences are larger than the spread over seeds.
+
+    With :math:`d_{cs}` for C categories and S seeds, and each category's mean :math:`\bar d_c`:
+
+    .. math:: \bar d \pm t \frac{s}{\sqrt{CS}}, \qquad
+        s^2 = \frac{1}{C(S - 1)} \sum_{c, s} (d_{cs} - \bar d_c)^2
+
+    t is Student's quantile for C(S - 1) degrees of freedom. The categories count as fixed: the
+    interval says what other seeds would give on the same categories, not what others would.
+
+    Args:
+        differences: From :func:`pairs`.
+        spread: Where there is one seed only: the figure of one variant that was repeated, with the
+            index (category, seed). Its s, times the square root of 2, stands in for that of the
+            differences, as if the two runs of a pair had nothing to do with each other.
+        confidence: Of the interval.
+
+    Returns:
+        A row for each variant: ``mean``, ``low`` and ``high`` (NaN with one seed and no
+        ``spread``), ``verdict`` ("better", "worse", "not seen"; "one seed" without an interval),
+        ``agree`` (how many categories' means have the sign of the mean).
+
+    Example:
+        >>> columns = pd.MultiIndex.from_product([["a", "b"], [0, 1]])
+        >>> compare(pd.DataFrame([[0.1, 0.3, 0.2, 0.4]], ["x"], columns)).round(3)
+           mean    low   high   verdict  agree
+        x  0.25 -0.054  0.554  not seen      2
+    """
+    means = differences.T.groupby(level=0, sort=False).mean().T
+    table = pd.DataFrame({"mean": differences.mean(axis=1)})
+    if spread is None:
+        variance, free = _within(differences)
+    else:
+        one, free = _within(spread.to_frame().T)
+        variance = pd.Series(2 * one.iloc[0], table.index)
+    error = (variance / differences.shape[1]) ** 0.5
+    half = error * float(student.ppf((1 + confidence) / 2, free))
+    table["low"], table["high"] = table["mean"] - half, table["mean"] + half
+    table["verdict"] = [
+        _verdict(low, high) for low, high in zip(table["low"], table["high"], strict=True)
+    ]
+    table["agree"] = (means.mul(table["mean"], axis=0) > 0).sum(axis=1)
+    return table
+
+
+def _within(values: pd.DataFrame) -> tuple[pd.Series, int]:
+    """Each row's variance within categories, pooled, and its degrees of freedom; NaN if none."""
+    groups = values.T.groupby(level=0, sort=False)
+    free = values.shape[1] - groups.ngroups
+    squares = (values.T - groups.transform("mean")).pow(2).sum()
+    return squares / (free or float("nan")), free
+
+
+def _verdict(low: float, high: float) -> Literal["better", "worse", "not seen", "one seed"]:
+    if low != low:
+        return "one seed"
+    return "better" if low > 0 else "worse" if high < 0 else "not seen"
+
+
+def leave_one_out(values: pd.Series, start: str) -> pd.DataFrame:
+    """Choose a variant for each category by the others, and by the category's own test split.
+
+    Args:
+        values: One figure, higher is better, with the index (variant, category, seed).
+        start: The variant to stand beside both.
+
+    Returns:
+        A row for each category: ``the others choose`` (the variant with the best mean on them),
+        ``which gives`` on this category, ``start``, and ``tuned on its own test`` with ``oracle``,
+        the best variant here, which nobody could know.
+    """
+    table = values.groupby(level=[0, 1], sort=False).mean().unstack(1)
+    rows = {}
+    for category, here in table.items():
+        others = str(table.drop(columns=category).mean(axis=1).idxmax())
+        own = str(here.idxmax())
+        rows[category] = {
+            "the others choose": others,
+            "which gives": here[others],
+            "start": here[start],
+            "tuned on its own test": own,
+            "oracle": here[own],
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("category")

@@ -1,0 +1,265 @@
+"""A recipe: every choice that decides a result, but for the data and the seed."""
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import yaml
+
+from fastflow_utils.detector.backbones import BUNDLED, Backbone
+from fastflow_utils.detector.flows import Kernels
+from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.errors import FastFlowError
+
+__all__ = ["Recipe", "as_folder", "describe", "recipe_for", "recipe_of", "recipes"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Backbone, flow, map and training. The fields mean what they mean where they are used:
+    ``Backbone``, ``FastFlow`` and ``fit``.
+
+    The training budget is fixed before any image is seen. ``budget`` counts images, the tenth that
+    is held out among them, once for each epoch: every category costs the same time and gets about
+    the same number of gradient steps, whether it has 60 images or 391. ``epochs``, where given,
+    overrides it.
+
+    Raises:
+        FastFlowError: If a value has the wrong type or range.
+
+    Example:
+        >>> Recipe(backbone="resnet18", epochs=2).image_size
+        256
+    """
+
+    backbone: str = BUNDLED
+    layers: tuple[int, ...] | None = None
+    image_size: int = 256
+    steps: int = 8
+    kernels: Kernels = "3-1"
+    hidden_ratio: float = 1.0
+    clamp: float = 2.0
+    whiten: bool = True
+    smoothing: float = 4.0
+    top: float = 0.01
+    budget: int = 900
+    epochs: int | None = None
+    batch_size: int = 2
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-5
+    image_fpr: float = 0.1
+    pixel_fpr: float = 0.001
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, list):
+            object.__setattr__(self, "layers", tuple(self.layers))
+        expected = {
+            "backbone": (isinstance(self.backbone, str), "a name"),
+            "layers": (
+                self.layers is None
+                or (isinstance(self.layers, tuple) and all(map(_is_count, self.layers))),
+                "a list of indices",
+            ),
+            "image_size": (_is_count(self.image_size) and self.image_size >= 32, "an int >= 32"),
+            "kernels": (self.kernels in get_args(Kernels), f"one of {get_args(Kernels)}"),
+            "whiten": (isinstance(self.whiten, bool), "true or false"),
+            "smoothing": (_is_number(self.smoothing) and self.smoothing >= 0, "a number >= 0"),
+            "top": (_is_number(self.top) and 0 < self.top <= 1, "a number in (0, 1]"),
+            "weight_decay": (_is_number(self.weight_decay) and self.weight_decay >= 0, ">= 0"),
+        }
+        for name in ("steps", "budget", "epochs", "batch_size"):
+            value = getattr(self, name)
+            unset = name == "epochs" and value is None
+            expected[name] = (unset or (_is_count(value) and value >= 1), "an int >= 1")
+        for name in ("image_fpr", "pixel_fpr"):
+            value = getattr(self, name)
+            expected[name] = (_is_number(value) and 0 < value < 1, "a number between 0 and 1")
+        for name in ("hidden_ratio", "clamp", "learning_rate"):
+            value = getattr(self, name)
+            expected[name] = (_is_number(value) and value > 0, "a number > 0")
+        for name, (holds, meaning) in expected.items():
+            if not holds:
+                raise FastFlowError(
+                    f"{name}: {getattr(self, name)!r} in the recipe: expected {meaning}"
+                )
+
+    def changed(self, **values: Any) -> "Recipe":
+        """Return a copy with other values.
+
+        Raises:
+            FastFlowError: If there is no such field.
+        """
+        names = [field.name for field in dataclasses.fields(self)]
+        for key in values:
+            if key not in names:
+                near = difflib.get_close_matches(key, names, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"expected {', '.join(names)}"
+                raise FastFlowError(f"a recipe has no '{key}': {hint}")
+        return dataclasses.replace(self, **values)
+
+    def build_backbone(
+        self, weights: Path | str | None = None, *, pretrained: bool = True
+    ) -> Backbone:
+        """Return the frozen backbone, with local weights if given, random if not pretrained."""
+        return Backbone(
+            self.backbone,
+            layers=self.layers,
+            weights=weights,
+            pretrained=pretrained,
+            image_size=self.image_size,
+        )
+
+    def build_model(self, backbone: Backbone, seed: int = 0) -> FastFlow:
+        """Return the untrained model on top of ``backbone``."""
+        return FastFlow(
+            backbone,
+            steps=self.steps,
+            kernels=self.kernels,
+            hidden_ratio=self.hidden_ratio,
+            clamp=self.clamp,
+            whiten=self.whiten,
+            smoothing=self.smoothing,
+            top=self.top,
+            seed=seed,
+        )
+
+    def epochs_for(self, images: int) -> int:
+        """Return how many epochs a training set of so many images gets.
+
+        Example:
+            >>> Recipe(budget=900).epochs_for(60), Recipe(epochs=2).epochs_for(60)
+            (15, 2)
+        """
+        return self.epochs or math.ceil(self.budget / images)
+
+    def training(self, images: int) -> dict[str, Any]:
+        """Return the arguments of ``fit`` for so many images."""
+        names = ("batch_size", "learning_rate", "weight_decay", "image_fpr", "pixel_fpr")
+        return {"epochs": self.epochs_for(images), **{name: getattr(self, name) for name in names}}
+
+    def save(self, path: Path | str) -> None:
+        """Write the recipe as YAML, which ``--config`` reads."""
+        values = dataclasses.asdict(self)
+        if self.layers is not None:
+            values["layers"] = list(self.layers)
+        Path(path).write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that ``asdict`` made the values of, by way of JSON.
+
+    Raises:
+        FastFlowError: If a field is missing, unknown or does not fit.
+    """
+    missing = {field.name for field in dataclasses.fields(Recipe)} - set(values)
+    if missing:
+        raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
+    return Recipe().changed(**values)
+
+
+@cache
+def describe(recipe: Recipe) -> str:
+    """Return a recipe's name: the package's, and the fields that differ from it.
+
+    Example:
+        >>> describe(recipe_for("resnet18", epochs=1))
+        'resnet18, epochs 1'
+    """
+    names = {packaged.backbone: name for name, packaged in recipes().items()}
+    start = dataclasses.asdict(recipe_for(recipe.backbone))
+    changes = [
+        f"{field} {value}"
+        for field, value in dataclasses.asdict(recipe).items()
+        if value != start[field]
+    ]
+    return ", ".join([names.get(recipe.backbone, recipe.backbone), *changes])
+
+
+def as_folder(backbone: str) -> str:
+    """Return a backbone's name as that of a folder: timm's may hold ``:`` and ``/``.
+
+    Example:
+        >>> as_folder("hf-hub:timm/resnet18.a1_in1k")
+        'hf-hub_timm_resnet18.a1_in1k'
+    """
+    return re.sub(r"[^\w.-]", "_", backbone)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _read(text: str, source: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        detail = " ".join(str(error).split())
+        raise FastFlowError(f"{source} is not YAML: {detail}") from error
+    if not isinstance(values, dict):
+        raise FastFlowError(f"{source}: expected lines like 'epochs: 4', found {values!r:.60}")
+    return cast(dict[str, Any], values)
+
+
+def recipes() -> dict[str, Recipe]:
+    """Return the recipes that come with the package, by name.
+
+    Example:
+        >>> recipes()["deit_base_distilled_384"].backbone
+        'deit_base_distilled_patch16_384'
+    """
+    folder = resources.files(__name__)
+    files = {file.name: file for file in folder.iterdir() if file.name.endswith(".yaml")}
+    return {
+        name.removesuffix(".yaml"): Recipe().changed(**_read(file.read_text(), name))
+        for name, file in sorted(files.items())
+    }
+
+
+def _packaged(name: str) -> Recipe:
+    """Find a recipe by its own name or its backbone's, whose tag may name other weights."""
+    for own_name, recipe in recipes().items():
+        if name == own_name:
+            return recipe
+        if str(name).partition(".")[0] == recipe.backbone:
+            return recipe.changed(backbone=name)
+    return Recipe().changed(backbone=name)
+
+
+def recipe_for(
+    backbone: str | None = None, config: Path | str | None = None, **values: Any
+) -> Recipe:
+    """Return the recipe for a backbone: the package's, then the file's values, then ``values``.
+
+    Args:
+        backbone: The name of a packaged recipe or of any timm model, which may name its weights
+            (``"resnet18.tv_in1k"``). Default: the file's, else ``"efficientnet_lite0"``.
+        config: A YAML file of recipe fields; those it leaves out come from the backbone's recipe.
+        **values: Single fields; None leaves a field as it is.
+
+    Raises:
+        FastFlowError: If the file is missing or not YAML, or a field does not exist or fit.
+
+    Example:
+        >>> recipe_for("resnet18", epochs=1).epochs
+        1
+    """
+    given: dict[str, Any] = {}
+    if config is not None:
+        path = Path(config)
+        if not path.is_file():
+            raise FastFlowError(f"no recipe at '{path}': expected a YAML file with recipe fields")
+        given = _read(path.read_text(), str(path))
+    start = _packaged(backbone or given.get("backbone", BUNDLED))
+    options = {key: value for key, value in values.items() if value is not None}
+    return start.changed(**{**given, **options, "backbone": start.backbone})

@@ -1,0 +1,41 @@
+"""The JSON files that a run leaves: whole or not there, and read back with care."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fastflow_utils.errors import FastFlowError
+
+__all__ = ["finished", "read_json", "write_json"]
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a file that is whole or not there, whenever the process is killed."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values, indent=2) + "\n")
+    part.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return what :func:`write_json` has written, None if there is no such file.
+
+    Raises:
+        FastFlowError: If the file holds anything else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FastFlowError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise FastFlowError(f"{path} is no JSON object")
+    return values
+
+
+def finished(output: Path) -> dict[str, Any] | None:
+    """Return the metrics that a finished run has left in its folder, None for any other."""
+    with suppress(FastFlowError):
+        return read_json(output / "metrics.json")
+    return None

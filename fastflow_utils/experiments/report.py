@@ -1,0 +1,388 @@
+"""The tables of a folder of runs: one row a recipe, beside published rows, in four formats.
+
+Runs make one row if they share recipe, weights and versions and, within a category, the data. Of
+two with the same category and seed the newer one counts, a failed one as a dash. Whatever is left
+out, has failed or was never finished is said in a note; nothing is left out in silence.
+"""
+
+import html
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.experiments import tables
+from fastflow_utils.experiments.recipes import describe, recipe_of
+from fastflow_utils.experiments.records import read_json
+from fastflow_utils.experiments.tables import CATEGORIES, MEASURED
+
+__all__ = ["FORMATS", "Report", "Section", "collect", "report"]
+
+ROW = ["sample_set", "recipe", "weights", "versions"]  # what the runs of a row have in common
+DATA = {True: ("sample set", "sample set"), False: ("MVTec AD", "ours")}  # titles, rows' names
+LEGEND = (
+    "Cells: mean ± standard deviation over seeds; a dash is a figure that is not there. A row "
+    "with a dash has no average, unless its source gives nothing but the average.",
+    "Label-free: with thresholds that were set on held-out normal images alone; oracle: with the "
+    "threshold that the test split's labels choose.",
+    "Seconds: from image files to figures; the first run of a category computes its features, "
+    "others may find them there.",
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table.
+
+    Attributes:
+        title: The figure, and the data it is measured on.
+        figure: One of :data:`~fastflow_utils.experiments.tables.MEASURED`.
+        means: Rows of ours, then published ones; Avg, Carpet, ..., Zipper; nan for a dash.
+        spreads: Standard deviations over seeds, of the same shape.
+        seeds: Over how many seeds each cell is, of the same shape; missing for published rows.
+        sources: Where each row is from and how it was measured, by the row's name.
+    """
+
+    title: str
+    figure: str
+    means: pd.DataFrame
+    spreads: pd.DataFrame
+    seeds: pd.DataFrame
+    sources: "pd.Series[str]"
+
+    @property
+    def decimals(self) -> int:
+        """How many a reader is shown."""
+        return 1 if self.figure.startswith("seconds") else 3
+
+    def footnotes(self) -> list[str]:
+        """Return the sources, one line for all rows that share one."""
+        return [
+            f"{'; '.join(rows.index)}: {source}"
+            for source, rows in self.sources.groupby(self.sources, sort=False)
+        ]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The tables of a folder, and what a reader must know of all of them."""
+
+    sections: list[Section]
+    notes: list[str]
+
+
+def collect(folder: Path | str) -> Report:
+    """Read every run in a folder and the folders below it, and make the tables.
+
+    The sample set and MVTec AD have sections of their own; published rows stand in the latter's.
+
+    Raises:
+        FastFlowError: If no run has been finished there, or none is of the fifteen categories.
+    """
+    folder = Path(folder)
+    finished, failed, notes = _read(folder)
+    if finished.empty:
+        raise FastFlowError(
+            f"no finished run in '{folder}': looked for metrics.json there and in all folders "
+            "below; make some with `fastflow reproduce` or `fastflow run`. "
+            + " ".join((_failures(failed) + notes)[:3])
+        )
+    foreign = ~finished["category"].isin(CATEGORIES)
+    if foreign.any():
+        names = ", ".join(sorted(set(finished.loc[foreign, "category"])))
+        notes.append(f"No column for {names}: the tables have MVTec AD's fifteen categories.")
+    if foreign.all():
+        raise FastFlowError(f"nothing to report in '{folder}': {notes[-1]}")
+    runs, left_out = _newest(finished[~foreign])
+    runs, failed = _last(runs, failed)
+    sections = []
+    for sample_set, (data, whose) in DATA.items():
+        rows = _rows(runs[runs["sample_set"] == sample_set], whose)
+        for recipe in failed.loc[failed["sample_set"] == sample_set, "recipe"]:
+            if rows and not any(recipe in set(row["recipe"]) for row in rows.values()):
+                rows[f"{whose}, {recipe}"] = runs[:0]
+        if rows:
+            sections += [_section(figure, rows, data) for figure in MEASURED]
+    return Report(sections, [*LEGEND, *_failures(failed), *left_out, *notes])
+
+
+def report(folder: Path | str, format: str = "markdown") -> str:
+    """Return the tables of a folder of runs as text.
+
+    Args:
+        folder: Holds runs, in any folders below it.
+        format: ``"markdown"`` (pipes); ``"csv"`` (one line for each cell, not rounded, without
+            notes); ``"html"`` (a page by itself); ``"latex"`` (tables that need the packages
+            booktabs and graphicx; the notes are comments).
+
+    Raises:
+        FastFlowError: If there is no such format, or nothing to report.
+
+    Example:
+        >>> report("runs", "pdf")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fastflow_utils.errors.FastFlowError: format 'pdf': expected one of markdown, ...
+    """
+    if format not in FORMATS:
+        raise FastFlowError(f"format '{format}': expected one of {', '.join(FORMATS)}")
+    return FORMATS[format](collect(folder))
+
+
+# Reading ----------------------------------------------------------------------------------------
+
+
+def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return the finished runs, the failed ones, and notes on everything else that was begun."""
+    begun = {file.parent for name in ("metrics.json", "run.json") for file in folder.rglob(name)}
+    begun |= {place for place in folder.rglob("seed*-*") if place.is_dir()}
+    finished, described, failed, unfinished, notes = [], [], [], [], []
+    for place in sorted(begun):
+        name = place.relative_to(folder).as_posix()
+        try:
+            metrics, about = read_json(place / "metrics.json"), read_json(place / "run.json")
+            if metrics is not None:
+                tables.as_runs([metrics]).astype(dict.fromkeys(MEASURED, float))  # are they?
+                described.append(_description(metrics, about) | {"place": name})
+                described[-1]["modified"] = (place / "metrics.json").stat().st_mtime
+                finished.append(metrics)
+            elif about and about.get("status") == "failed":
+                failed.append(_failure(about) | {"place": name})
+                failed[-1]["modified"] = (place / "run.json").stat().st_mtime
+            else:
+                unfinished.append(name)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            notes.append(
+                f"Left out, for it cannot be read: {name} ({error}); delete it and do it again."
+            )
+    if unfinished:
+        notes.append(f"Unfinished, killed or still running: {', '.join(unfinished)}.")
+    runs = tables.as_runs(finished).assign(**pd.DataFrame(described, columns=DESCRIBED))
+    return runs, pd.DataFrame(failed, columns=FAILED), notes
+
+
+DESCRIBED = [
+    *("recipe", "weights", "weights_name", "versions", "data"),
+    *("device", "place", "modified"),
+]
+FAILED = ["sample_set", "recipe", "category", "seed", "error", "place", "modified"]
+
+
+def _description(metrics: dict[str, Any], about: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what a run started from; a plain `fastflow run` does not tell weights and data."""
+    about = about or {"weights_sha256": "not recorded"}
+    return {
+        "recipe": describe(recipe_of(metrics["recipe"])),
+        "weights": about["weights_sha256"] or "",
+        "weights_name": Path(about.get("weights") or "").name,
+        "versions": json.dumps(dict(metrics.get("versions", {})), sort_keys=True),
+        "data": about.get("data_sha256") or "",
+        "device": metrics.get("device", "device not recorded"),
+    }
+
+
+def _failure(about: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "recipe": describe(recipe_of(about["recipe"])),
+        **{name: about[name] for name in ("sample_set", "category", "seed", "error")},
+    }
+
+
+def _failures(failed: pd.DataFrame) -> list[str]:
+    return [
+        f"Failed: {run.category}, {run.recipe}, seed {run.seed} ({run.place}): {run.error}"
+        for run in failed.itertuples()
+    ]
+
+
+# Rows -------------------------------------------------------------------------------------------
+
+
+def _newest(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Keep one run of each category and seed, a category's all of the same data; note the rest."""
+    runs = runs.sort_values(["modified", "place"])
+    newest = runs.groupby([*ROW, "category"])["data"].transform("last")
+    same = runs[runs["data"] == newest]
+    kept = same.drop_duplicates([*ROW, "category", "seed"], keep="last")
+    notes = []
+    for run in runs.drop(kept.index).itertuples():
+        newer = (
+            "there is a newer one" if run.Index in same.index else "newer runs are on other data"
+        )
+        notes.append(
+            f"Left out: {run.category}, {run.recipe}, seed {run.seed} ({run.place}); {newer}."
+        )
+    return kept, notes
+
+
+def _last(runs: pd.DataFrame, failed: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep of each run what happened last: that it was finished, or that it failed."""
+    ours = ["sample_set", "recipe", "category", "seed"]
+    failed = failed.sort_values("modified").drop_duplicates(ours, keep="last").set_index(ours)
+    ended = runs.groupby(ours)["modified"].max().reindex(failed.index).fillna(0)
+    failed = failed[failed["modified"] > ended]
+    return runs[~runs.set_index(ours).index.isin(failed.index)], failed.reset_index()
+
+
+def _rows(runs: pd.DataFrame, whose: str) -> dict[str, pd.DataFrame]:
+    """Return the runs of each row by its name, which tells it from all others."""
+    rows = {}
+    for recipe, of_recipe in runs.groupby("recipe"):
+        groups = [group for _, group in of_recipe.groupby(ROW)]
+        parts = [_parts(group.iloc[0]) for group in groups]
+        for group, own in zip(groups, parts, strict=True):
+            distinct = [part for part in own if not all(part in other for other in parts)]
+            rows[", ".join([whose, str(recipe), *distinct])] = group
+    return rows
+
+
+def _parts(run: "pd.Series[Any]") -> list[str]:
+    """Return what may tell a row from another of the same recipe."""
+    weights = " ".join([run["weights_name"], run["weights"][:12]]).strip() or "as downloaded"
+    return [f"weights {weights}", *(f"{k} {v}" for k, v in json.loads(run["versions"]).items())]
+
+
+def _section(figure: str, rows: dict[str, pd.DataFrame], data: str) -> Section:
+    others = [] if data == "sample set" else list(tables.published(figure).index)
+    means, spreads = tables.table(figure, rows, others)
+    seeds = pd.DataFrame(index=means.index, columns=means.columns, dtype="Int64")
+    for name, runs in rows.items():
+        counts = runs.dropna(subset=figure).groupby("category")["seed"].nunique()
+        seeds.loc[name] = [
+            runs["seed"].nunique() if means.notna().loc[name, tables.AVERAGE] else 0,
+            *counts.reindex(list(CATEGORIES), fill_value=0),
+        ]
+    sources = {name: _measured(runs) for name, runs in rows.items()}
+    sources |= {name: _published(tables.sources().loc[name]) for name in others}
+    title = f"{MEASURED[figure]}, {data}"
+    return Section(title, figure, means, spreads, seeds, pd.Series(sources, dtype=str))
+
+
+def _measured(runs: pd.DataFrame) -> str:
+    """Return how a row of ours was measured.
+
+    Example:
+        >>> runs = {"category": ["tile", "tile", "wood"], "seed": [0, 1, 1]}
+        >>> _measured(pd.DataFrame(runs | {"image_size": 256, "device": "cpu"}))
+        'measured on cpu; 2 seeds (0, 1; of wood 1 only); last epoch; images read at 256 px'
+    """
+    if runs.empty:
+        return "no run was finished"
+    seeds = _listed(runs["seed"])
+    fewer = [
+        f"; of {category} {_listed(own)} only"
+        for category, own in runs.groupby("category")["seed"]
+        if _listed(own) != seeds
+    ]
+    number = runs["seed"].nunique()
+    return (
+        f"measured on {_listed(runs['device'])}; {number} seed{'s' * (number > 1)} "
+        f"({seeds}{''.join(fewer)}); last epoch; images read at {_listed(runs['image_size'])} px"
+    )
+
+
+def _listed(values: "pd.Series[Any]") -> str:
+    return ", ".join(map(str, sorted(values.unique())))
+
+
+def _published(row: "pd.Series[Any]") -> str:
+    size = "size not stated" if pd.isna(row["image_size"]) else f"read at {row['image_size']} px"
+    note = "" if pd.isna(row["note"]) else f"; {row['note']}"
+    return f"{row['source']}; protocol: {row['protocol']}; images: {size}{note}"
+
+
+# Formats ----------------------------------------------------------------------------------------
+
+
+def _markdown(report: Report) -> str:
+    parts = []
+    for section in report.sections:
+        table = tables.markdown(section.means, section.spreads, decimals=section.decimals)
+        parts.append(f"### {section.title}\n\n{table}\n{_bullets(section.footnotes())}")
+    return "\n".join([*parts, f"### Notes\n\n{_bullets(report.notes)}"])
+
+
+def _bullets(lines: list[str]) -> str:
+    return "".join(f"- {line.replace('<', '&lt;')}\n" for line in lines)
+
+
+def _csv(report: Report) -> str:
+    parts = []
+    for section in report.sections:
+        long = {"mean": section.means, "std": section.spreads, "seeds": section.seeds}
+        part = pd.DataFrame({name: table.T.unstack() for name, table in long.items()})
+        part = part.rename_axis(["row", "category"]).reset_index()
+        part.insert(0, "table", section.title)
+        parts.append(part.assign(source=part["row"].map(section.sources)))
+    return pd.concat(parts).to_csv(index=False)
+
+
+def _html(report: Report) -> str:
+    parts = []
+    for section in report.sections:
+        cells = tables.cells(section.means, section.spreads, section.decimals)
+        parts += [f"<h2>{html.escape(section.title)}</h2>", cells.to_html(border=0)]
+        parts.append(_list(section.footnotes()))
+    return PAGE + "\n".join([*parts, "<h2>Notes</h2>", _list(report.notes)]) + "\n"
+
+
+def _list(lines: list[str]) -> str:
+    return "<ul>\n" + "".join(f"<li>{html.escape(line)}</li>\n" for line in lines) + "</ul>"
+
+
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>FastFlow: tables</title>
+<style>
+body { font: 14px/1.4 sans-serif; margin: 2em; }
+table { border-collapse: collapse; font-size: 12px; }
+th, td { padding: 0.2em 0.5em; text-align: right; white-space: nowrap; }
+tbody th { text-align: left; }
+thead th { border-bottom: 1px solid; }
+tbody tr:nth-child(even) { background: #f2f2f2; }
+ul { color: #444; font-size: 12px; max-width: 100em; }
+</style>
+"""
+
+
+def _latex(report: Report) -> str:
+    comments = [r"\usepackage{booktabs, graphicx}", *report.notes]
+    parts = ["".join(f"% {' '.join(line.split())}\n" for line in comments)]
+    for section in report.sections:
+        cells = tables.cells(section.means, section.spreads, section.decimals)
+        table = (
+            cells.map(_tex).rename(index=_tex).to_latex(column_format="l" + "r" * cells.shape[1])
+        )
+        parts.append(
+            f"\\begin{{table}}\n\\caption{{{_tex(section.title)}}}\n"
+            f"\\resizebox{{\\textwidth}}{{!}}{{%\n{table}}}\n"
+            "\\par\\medskip\\raggedright\\scriptsize\n"
+            + "".join(f"{_tex(line)}\\par\n" for line in section.footnotes())
+            + "\\end{table}\n"
+        )
+    return "\n".join(parts)
+
+
+TEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "–": "--"}
+)
+
+
+def _tex(text: str) -> str:
+    return text.translate(TEX)
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "markdown": _markdown,
+    "csv": _csv,
+    "html": _html,
+    "latex": _latex,
+}
+"""What writes a report, by the name of the format."""

@@ -1,0 +1,181 @@
+"""Evaluation and figures say what the maps say, and the sample set is always named."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    precision_recall_curve,
+    roc_auc_score,
+)
+
+from fastflow_utils.course import plots
+from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.data.sample_set import make
+from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.evaluation import Evaluation, evaluate
+from fastflow_utils.detector.features import extract
+from fastflow_utils.detector.maps import NORMAL_LEVEL
+from fastflow_utils.detector.metrics import aupimo, aupro
+from fastflow_utils.detector.model import FastFlow
+
+
+@pytest.fixture(scope="module")
+def evaluation(tiny, tmp_path_factory) -> Evaluation:
+    """A model that was never trained: any honest figure will do."""
+    torch.manual_seed(0)
+    test = MVTecAD(tiny, "disc", "test", 64)
+    backbone = Backbone("efficientnet_lite0", image_size=64)
+    features = extract(backbone, test, cache=tmp_path_factory.mktemp("cache"))
+    return evaluate(FastFlow(backbone, steps=1), features, test, batch_size=4)
+
+
+def test_everything_is_in_the_order_of_the_data_set(evaluation):
+    data = evaluation.dataset
+    assert evaluation.maps.shape == evaluation.masks.shape == (len(data), 1, 64, 64)
+    for i, sample in enumerate(data):
+        assert torch.equal(evaluation.masks[i], sample.mask)
+        assert evaluation.labels[i] == sample.label == int(sample.mask.any())
+
+
+@pytest.fixture
+def doubtful(evaluation) -> Evaluation:
+    """A detector that is right more often than not: no two of its figures are the same."""
+    torch.manual_seed(0)
+    return replace(
+        evaluation,
+        maps=torch.rand(evaluation.maps.shape) + 0.3 * evaluation.masks,
+        scores=torch.rand(evaluation.scores.shape) + 0.3 * evaluation.labels,
+        image_threshold=0.6,
+        pixel_threshold=0.8,
+    )
+
+
+def best_f1(truth, scores) -> float:
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    return (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
+
+
+def test_every_figure_is_what_its_name_says(doubtful):
+    evaluation, found = doubtful, doubtful.metrics()
+    levels = {
+        "image": (evaluation.labels, evaluation.scores),
+        "pixel": (evaluation.masks.flatten(), evaluation.maps.flatten()),
+    }
+    expected = {
+        "aupro": aupro(evaluation.maps, evaluation.masks),
+        "aupimo": aupimo(evaluation.maps, evaluation.masks),
+    }
+    for level, (truth, scores) in levels.items():
+        expected[f"{level}_auroc"] = roc_auc_score(truth, scores)
+        expected[f"{level}_ap"] = average_precision_score(truth, scores)
+        expected[f"{level}_f1"] = best_f1(truth, scores)
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert len(set(found.values())) == len(found), "figures that cannot be mixed up"
+
+
+def test_label_free_figures_are_of_the_models_thresholds(doubtful):
+    found = doubtful.label_free()
+    for level, truth, scores in [
+        ("image", doubtful.labels == 1, doubtful.scores),
+        ("pixel", doubtful.masks.flatten(), doubtful.maps.flatten()),
+    ]:
+        called = scores >= found[f"{level}_threshold"]
+        assert found[f"{level}_f1"] == pytest.approx(f1_score(truth, called))
+        rate = (called & ~truth).sum() / (~truth).sum()
+        assert found[f"{level}_fpr"] == pytest.approx(float(rate)) and 0 < rate < 1
+    assert (found["image_threshold"], found["pixel_threshold"]) == (0.6, 0.8)
+
+
+def test_per_defect_compares_each_defect_with_the_good_ones(evaluation):
+    table = evaluation.per_defect()
+    assert list(table.index) == ["blot", "spot"] and list(table["images"]) == [3, 3]
+    defects = np.array(evaluation.dataset.defects)
+    chosen = np.isin(defects, ["good", "spot"])
+    expected = roc_auc_score(evaluation.labels[chosen], evaluation.scores[chosen])
+    assert table.loc["spot", "image_auroc"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_batch_size_does_not_matter(evaluation, tmp_path):
+    data = evaluation.dataset
+    backbone = Backbone("efficientnet_lite0", image_size=64)
+    features = extract(backbone, data, cache=tmp_path)
+    again = evaluate(FastFlow(backbone, steps=1), features, data, batch_size=1)
+    torch.testing.assert_close(again.maps, evaluation.maps, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluating_changes_nothing(evaluation, tmp_path):
+    backbone = Backbone("efficientnet_lite0", image_size=64)
+    model = FastFlow(backbone, steps=1).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    evaluate(model, extract(backbone, evaluation.dataset, cache=tmp_path), evaluation.dataset)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2],
+        "nll": [2.0, 1.0],
+        "nll_0": [3.0, 1.5],
+        "nll_1": [1, 0.5],
+        "held_out_nll": [2.5, 1.5],
+    }
+)
+
+
+@pytest.mark.parametrize("draw", [plots.gallery, plots.score_histogram, plots.roc])
+def test_figures_of_an_evaluation_name_the_data(draw, evaluation, tmp_path):
+    figure = draw(evaluation)
+    assert isinstance(figure, Figure) and figure.dpi <= 100
+    texts = [text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text"))]
+    assert "disc" in texts
+    figure.savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_figures_of_the_sample_set_say_so(tmp_path):
+    root = make(tmp_path, ["carpet"], size=64, train=1, good=1, per_defect=1)
+    assert plots.title(MVTecAD(root, "carpet", "test", 64)) == "carpet (sample set)"
+
+
+def test_gallery_shows_each_folder_once_unless_told(evaluation):
+    rows = len({*evaluation.dataset.defects})
+    assert len(plots.gallery(evaluation).axes) == 4 * rows
+    assert len(plots.gallery(evaluation, [0]).axes) == 4
+
+
+def test_training_curve_has_a_line_for_each_level_and_the_means():
+    (axes,) = plots.training_curve(HISTORY).axes
+    lines = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+    assert lines == {
+        "level 0": [3.0, 1.5],
+        "level 1": [1.0, 0.5],
+        "mean": [2.0, 1.0],
+        "mean, held out": [2.5, 1.5],
+    }
+
+
+def test_heat_has_one_scale_for_all():
+    assert plots.heat(torch.tensor([0.0, NORMAL_LEVEL, 0.5])).tolist() == [0, 0, 0]
+    assert plots.heat(torch.tensor([1.0])).tolist() == [1]
+    rising = plots.heat(torch.linspace(0.5, 1, 20))
+    assert (rising.diff() > 0).all()
+
+
+def test_overlay_leaves_normal_places_as_they_are_in_grey():
+    image = torch.rand(3, 8, 8)
+    drawn = plots.overlay(image, torch.zeros(1, 8, 8))
+    np.testing.assert_allclose(drawn, np.repeat(plots.show(image).mean(-1)[..., None], 3, -1))
+
+
+def test_outline_surrounds_the_mask_and_touches_nothing_else():
+    mask = torch.zeros(1, 9, 9, dtype=torch.bool)
+    mask[0, 3:6, 3:6] = True
+    changed = (plots.outline(np.zeros((9, 9, 3), np.float32), mask) > 0).any(-1)
+    assert changed.any() and not changed[mask[0].numpy()].any()
+    assert not changed[0].any() and not changed[:, 8].any()

@@ -1,0 +1,352 @@
+"""The model's likelihood is a likelihood, its map a map of the right place, its file all of it."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.maps import NORMAL_LEVEL, image_score
+from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.training import fit, split
+from fastflow_utils.errors import FastFlowError
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    torch.manual_seed(0)
+    return Backbone("efficientnet_lite0", image_size=64)
+
+
+@pytest.fixture
+def model(backbone: Backbone) -> FastFlow:
+    """With random weights: an untrained coupling is the identity and would hide mistakes."""
+    model = FastFlow(backbone, steps=2)
+    with torch.no_grad():
+        for parameter in model.flows.parameters():
+            parameter.normal_(std=0.05)
+        for flow in model.flows:
+            flow.layers[0].matrix += 0.02 * torch.randn_like(flow.layers[0].matrix)
+    return model.eval()
+
+
+def noise(backbone: Backbone, count: int = 2) -> list[torch.Tensor]:
+    return [
+        torch.randn(count, c, 64 // s, 64 // s)
+        for c, s in zip(backbone.channels, backbone.strides, strict=True)
+    ]
+
+
+def test_nll_is_the_change_of_variables_formula(model, backbone):
+    features = noise(backbone)
+    nll = model.nll(features)
+    assert nll.shape == (2, 3)
+    for level, (z, log_det) in enumerate(model(features)):
+        log_p_z = torch.distributions.Normal(0, 1).log_prob(z).sum((1, 2, 3))
+        expected = -(log_p_z + log_det) / z[0].numel()
+        torch.testing.assert_close(nll[:, level], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_identity_flow_of_gaussian_features_costs_the_entropy(backbone):
+    nll = FastFlow(backbone, steps=1).eval().nll(noise(backbone, 8))
+    entropy = torch.tensor(0.5 * math.log(2 * math.pi * math.e))
+    torch.testing.assert_close(nll.mean(0), entropy.expand(3), atol=0.02, rtol=0)
+
+
+def test_scaled_features_cost_the_log_of_the_scale(model, backbone):
+    """Counting the log-determinant: z unchanged, nll up by log 10 per dimension.
+
+    This is what a LayerNorm with a trainable scale and no log-determinant gets wrong.
+    """
+    features = noise(backbone)
+    before = model.nll(features)
+    with torch.no_grad():
+        for flow in model.flows:
+            flow.layers[0].matrix /= 10
+    after = model.nll([10 * h for h in features])
+    torch.testing.assert_close(after, before + math.log(10), rtol=1e-4, atol=1e-4)
+
+
+def test_map_is_hot_where_the_features_are_odd(model, backbone):
+    features = noise(backbone, 1)
+    for h, stride in zip(features, backbone.strides, strict=True):
+        h[..., 48 // stride :, : 16 // stride] += 8  # rows 48 to 63, columns 0 to 15 of the image
+    anomaly_map = model.anomaly_map(features)
+    assert anomaly_map.shape == (1, 1, 64, 64)
+    assert anomaly_map.min() >= 0 and anomaly_map.max() <= 1
+    row, column = divmod(int(anomaly_map.argmax()), 64)
+    assert row >= 44 and column <= 20
+
+
+def test_nll_of_an_image_is_the_mean_over_its_positions(model, backbone):
+    features = noise(backbone)
+    maps = model.nll_maps(features)
+    assert [m.shape for m in maps] == [(2, 1, *h.shape[2:]) for h in features]
+    means = torch.stack([m.mean((1, 2, 3)) for m in maps], dim=1)
+    torch.testing.assert_close(means, model.nll(features))
+
+
+def test_a_deviation_counts_more_where_normal_images_vary_less(backbone):
+    """What the log-determinant of a position is for: z alone would call these two the same."""
+    model = FastFlow(backbone, steps=1, whiten=False).eval()
+    coupling = model.flows[0].layers[0].layers[2]
+    with torch.no_grad():  # s = -1 where the first channel of x_a is 0, +1 where it is 1
+        coupling.subnet[0].weight.zero_()
+        coupling.subnet[0].weight[0, 0, 1, 1] = 1
+        coupling.subnet[0].bias.zero_()
+        coupling.subnet[2].weight[: coupling.sizes[1], 0, 1, 1] = 2
+        coupling.subnet[2].bias[: coupling.sizes[1]] = -1
+    x = torch.zeros(1, 24, 1, 2)
+    x[:, model.flows[0].layers[0].layers[1].order[0], 0, 1] = 1
+    z, _ = model.flows[0](x)
+    nll = model.nll_maps([x, torch.zeros(1, 40, 1, 1), torch.zeros(1, 112, 1, 1)])[0]
+    energy = 0.5 * z.square().mean(1, keepdim=True)
+    certain, uncertain = (nll - energy)[0, 0, 0, [1, 0]]
+    assert certain < uncertain, "the density is higher where the flow stretches more"
+    s = 2 * math.tanh(1 / 2) / 2  # half of the channels, softly clamped
+    torch.testing.assert_close(uncertain - certain, torch.tensor(2 * s))
+
+
+def calibrated(backbone: Backbone, count: int = 32) -> tuple[FastFlow, list[torch.Tensor]]:
+    model = FastFlow(backbone, steps=1)
+    features = noise(backbone, count)
+    model.calibrate([[h[:count] for h in features]])
+    return model, features
+
+
+def test_levels_are_calibrated_to_one_scale(backbone):
+    model, features = calibrated(backbone)
+    logits = [m.detach().logit() + 1 for m in model.level_maps(features)]
+    for level in logits:
+        assert float(level.mean()) == pytest.approx(0, abs=1e-4)
+        assert float(level.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    assert 1 / (1 + math.exp(1)) == pytest.approx(NORMAL_LEVEL)
+    scaled = [h * 5 for h in features]  # other units, other flow, the same maps
+    other = FastFlow(backbone, steps=1, whiten=False)
+    other.calibrate([scaled])
+    for mine, theirs in zip(model.level_maps(features), other.level_maps(scaled), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_calibration_is_by_all_batches(backbone):
+    model, other = FastFlow(backbone, steps=1), FastFlow(backbone, steps=1)
+    features = noise(backbone, 32)
+    for h in features:
+        h[16:] *= 3
+    model.calibrate([features])
+    other.calibrate([[h[:16] for h in features], [h[16:] for h in features]])
+    torch.testing.assert_close(other.level_mean, model.level_mean)
+    torch.testing.assert_close(other.level_std, model.level_std)
+    torch.testing.assert_close(other.pixel_threshold, model.pixel_threshold)
+
+
+@pytest.mark.parametrize("fpr", [0.05, 0.1, 0.5])
+def test_thresholds_keep_to_the_false_positive_rate_that_was_asked_for(backbone, fpr):
+    model, features = calibrated(backbone)
+    model.calibrate([[h[:10] for h in features], [h[10:] for h in features]], fpr, fpr)
+    maps = model.anomaly_map(features)
+    pixel_fpr = float((maps >= model.pixel_threshold).float().mean())
+    image_fpr = float((model.score(maps) >= model.image_threshold).float().mean())
+    assert pixel_fpr <= fpr and pixel_fpr == pytest.approx(fpr, abs=1e-4)
+    assert image_fpr <= fpr and image_fpr > fpr - 2 / 32
+
+
+def test_new_normal_images_exceed_the_threshold_no_more_often_than_asked(backbone):
+    """Over many draws of 20 held-out images and one new one: 2 of 21 of the new ones."""
+    from fastflow_utils.detector.model import _upper_quantile
+
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(4000, 21, generator=generator)
+    alarms = [bool(row[20] >= _upper_quantile(row[:20], 0.1)) for row in scores]
+    assert sum(alarms) / len(alarms) == pytest.approx(2 / 21, abs=0.01)
+
+
+def test_an_uncalibrated_model_calls_nothing_anomalous(backbone):
+    model = FastFlow(backbone, steps=1)
+    assert model.image_threshold == model.pixel_threshold == math.inf
+    with pytest.raises(FastFlowError, match="no images to calibrate on"):
+        model.calibrate([])
+
+
+def test_smoothing_keeps_the_mean_and_lowers_the_peak(backbone):
+    features = noise(backbone)
+    rough, smooth = (
+        FastFlow(backbone, steps=1, smoothing=sigma).eval().anomaly_map(features).detach()
+        for sigma in (0, 4)
+    )
+    assert smooth.max() < rough.max() and smooth.std() < rough.std()
+    assert float(smooth.mean()) == pytest.approx(float(rough.mean()), abs=0.02)
+
+
+@pytest.mark.parametrize(("top", "expected"), [(1.0, 7.5), (0.25, 13.5), (1e-9, 15.0)])
+def test_image_score_is_the_mean_of_the_top(top, expected):
+    anomaly_map = torch.randperm(16).float().view(1, 1, 4, 4)
+    assert image_score(anomaly_map, top).tolist() == [expected]
+
+
+def test_flows_are_a_function_of_the_seed_alone(backbone):
+    before = torch.random.get_rng_state()
+    a, b, c = (FastFlow(backbone, steps=2, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    states = [torch.cat([v.flatten().float() for v in m.state_dict().values()]) for m in (a, b, c)]
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
+
+
+def test_saved_model_is_the_same_bit_for_bit(model, tmp_path):
+    image = torch.rand(2, 3, 64, 64)
+    expected = model.predict(image)
+    model.save(tmp_path / "model", category="disc")
+    reloaded = FastFlow.load(tmp_path / "model")
+    assert all(torch.equal(a, b) for a, b in zip(reloaded.predict(image), expected, strict=True))
+    assert not reloaded.training
+    names = sorted(path.name for path in (tmp_path / "model").iterdir())
+    assert names == ["config.json", "model.safetensors"]
+
+
+def test_model_of_a_transformer_reloads(tmp_path):
+    vit = Backbone("deit_tiny_patch16_224", pretrained=False, image_size=64)
+    model = FastFlow(vit, steps=1).eval()
+    image = torch.rand(1, 3, 64, 64)
+    expected = model.predict(image)
+    reloaded = FastFlow.load(model.save(tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(reloaded.predict(image), expected, strict=True))
+
+
+def test_a_folder_without_a_sound_model_is_named(model, tmp_path):
+    with pytest.raises(FastFlowError, match=r"no model in .*config\.json"):
+        FastFlow.load(tmp_path)
+    folder = model.save(tmp_path / "model")
+    weights = (folder / "model.safetensors").read_bytes()
+    for name, damage in {"model.safetensors": weights[:1000], "config.json": b"{"}.items():
+        model.save(folder)
+        (folder / name).write_bytes(damage)
+        with pytest.raises(FastFlowError, match="cannot be read"):
+            FastFlow.load(folder)
+    model.save(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["flow"]["steps"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FastFlowError, match="cannot be read"):
+        FastFlow.load(folder)
+
+
+# Training
+
+
+def dependent(count: int = 24) -> Features:
+    """Features with something to learn: all channels vary strongly where one does."""
+    generator = torch.Generator().manual_seed(0)
+    levels = []
+    size = 16  # fewer positions would say too little about 112 channels
+    for channels in (24, 40, 112):
+        shared = torch.randn(count, 1, size, size, generator=generator)
+        own = torch.randn(count, channels, size, size, generator=generator)
+        levels.append(own * (0.7 * shared).exp())
+    return Features(levels)
+
+
+def test_training_raises_the_likelihood_and_touches_only_the_flows(backbone):
+    model = FastFlow(backbone, steps=2)
+    features = dependent()
+    frozen = {k: v.clone() for k, v in backbone.state_dict().items()}
+    history = fit(model, features, epochs=3)
+    assert history["nll"].is_monotonic_decreasing and list(history["epoch"]) == [1, 2, 3]
+    assert history["held_out_nll"].iloc[-1] < history["held_out_nll"].iloc[0] - 0.02
+    assert model.image_threshold.isfinite() and model.pixel_threshold.isfinite()
+    assert not history.attrs["interrupted"] and not model.training
+    assert all(torch.equal(v, frozen[k]) for k, v in backbone.state_dict().items())
+    assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+def test_training_twice_gives_the_same_bits(backbone):
+    runs = []
+    for _ in range(2):
+        model = FastFlow(backbone, steps=1)
+        fit(model, dependent(), epochs=1, batch_size=7, seed=5)
+        runs.append(torch.cat([p.flatten() for p in model.flows.parameters()]))
+    assert torch.equal(*runs)
+
+
+def test_another_seed_is_another_order(backbone):
+    losses = [
+        fit(FastFlow(backbone, steps=1), dependent(), epochs=1, batch_size=7, seed=seed)["nll"][0]
+        for seed in (0, 1)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_reason(backbone):
+    features = dependent()
+    features.levels[1][3] = float("inf")
+    with pytest.raises(FastFlowError, match="training diverged"):
+        fit(FastFlow(backbone, steps=1), features, epochs=1)
+
+
+def test_held_out_images_have_no_part_in_training(backbone):
+    """Make the held-out images absurd: the flows are the same, only the thresholds differ."""
+    _, held_out = split(24, torch.Generator().manual_seed(5))
+    absurd = dependent()
+    for level in absurd.levels:
+        level[held_out] = 100 * torch.randn_like(level[held_out])
+    states = []
+    for features in (dependent(), absurd):
+        model = FastFlow(backbone, steps=1)
+        fit(model, features, epochs=1, batch_size=7, seed=5)
+        states.append((torch.cat([p.flatten() for p in model.flows.parameters()]), model))
+    assert torch.equal(states[0][0], states[1][0])
+    assert states[0][1].level_mean.max() < states[1][1].level_mean.min()
+
+
+def test_one_image_is_too_few(backbone):
+    with pytest.raises(FastFlowError, match="1 normal images: expected at least two"):
+        fit(FastFlow(backbone, steps=1), dependent(1))
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}])
+def test_an_empty_budget_is_named(backbone, options):
+    with pytest.raises(FastFlowError, match="at least 1"):
+        fit(FastFlow(backbone, steps=1), dependent(), **options)
+
+
+@pytest.mark.parametrize("batches", range(1, 23))
+def test_any_number_of_batches_has_a_schedule(backbone, batches):
+    """torch's one-cycle schedule divides by zero where the warm-up is of a single batch."""
+    features = Features([torch.randn(2, c, 2, 2) for c in backbone.channels])
+    history = fit(FastFlow(backbone, steps=1), features, epochs=batches)
+    rates = history["learning_rate"]
+    assert (rates > 0).all() or batches < 3
+    assert rates.max() <= 3e-3 and len(history) == batches
+
+
+def test_it_can_be_watched_while_it_learns(backbone):
+    model, seen = FastFlow(backbone, steps=1), []
+
+    def look(epoch: int) -> None:
+        assert not model.training
+        with torch.no_grad():
+            seen.append((epoch, model.nll(dependent()[:]).mean().item()))
+
+    history = fit(model, dependent(), epochs=3, after_epoch=look)
+    assert [epoch for epoch, _ in seen] == [1, 2, 3]
+    assert seen[2][1] < seen[0][1], "it learns on after each look"
+    unwatched = fit(FastFlow(backbone, steps=1), dependent(), epochs=3)
+    assert history["nll"].equals(unwatched["nll"]), "and learns the same"
+
+
+def test_ctrl_c_leaves_a_usable_model(backbone, monkeypatch):
+    model = FastFlow(backbone, steps=1)
+    clip, calls = torch.nn.utils.clip_grad_norm_, []
+
+    def press(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 5:  # three batches make an epoch
+            raise KeyboardInterrupt
+        return clip(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", press)
+    history = fit(model, dependent(), epochs=9, batch_size=8)
+    assert history.attrs["interrupted"] and len(history) == 1
+    anomaly_map, score = model.predict(torch.rand(1, 3, 64, 64))
+    assert not model.training and anomaly_map.isfinite().all() and score.isfinite().all()

@@ -1,0 +1,174 @@
+"""What an ablation rests on: readings that are the model's own, pairs, intervals, who chooses."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from fastflow_utils.course import plots
+from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.maps import image_score
+from fastflow_utils.detector.training import fit
+from fastflow_utils.experiments.ablation import (
+    anomaly_maps,
+    compare,
+    layer_norm,
+    leave_one_out,
+    pairs,
+    train,
+)
+from fastflow_utils.experiments.recipes import Recipe
+
+RECIPE = Recipe(image_size=64, steps=2, epochs=1, smoothing=2.0)
+
+
+@pytest.fixture(scope="module")
+def trained_and_model():
+    backbone = Backbone(image_size=64, pretrained=False)
+    generator = torch.Generator().manual_seed(0)
+    sets = []
+    for count in (12, 5):
+        shapes = [(count, *h.shape[1:]) for h in backbone(torch.rand(1, 3, 64, 64))]
+        sets.append(Features([torch.randn(shape, generator=generator) for shape in shapes]))
+    trained = train(RECIPE, backbone, *sets, seed=3)
+    model = RECIPE.build_model(backbone, seed=3)
+    fit(model, sets[0], seed=3, **RECIPE.training(12))
+    return trained, model.eval(), sets[1]
+
+
+def test_the_default_reading_is_the_models_own_map(trained_and_model):
+    trained, model, test = trained_and_model
+    with torch.no_grad():
+        expected = model.anomaly_map(test[:])
+    maps = anomaly_maps(trained)
+    assert torch.allclose(maps, expected, atol=2e-3)
+    assert torch.allclose(image_score(maps), model.score(expected), atol=2e-3)
+    assert trained.parameters == sum(p.numel() for p in model.flows.parameters())
+    assert trained.seconds > 0
+
+
+def test_each_choice_of_a_reading_does_what_it_says(trained_and_model):
+    trained, model, test = trained_and_model
+    rough, smooth = anomaly_maps(trained, smoothing=0), anomaly_maps(trained, smoothing=4)
+    assert smooth.std() < rough.std()
+    alone = torch.stack([anomaly_maps(trained, [level], smoothing=0) for level in range(3)])
+    assert torch.allclose(alone.mean(0), rough, atol=1e-6)
+    unbounded = anomaly_maps(trained, [0], bounded=False, smoothing=0)
+    assert unbounded.max() > 1 and unbounded.min() < 0
+    assert alone.min() >= 0 and alone.max() <= 1
+    with torch.no_grad():
+        z, shares = model.flows[0].local(test[:][0])
+    energy = 0.5 * z.pow(2).mean(1, keepdim=True) + 0.5 * math.log(2 * math.pi)
+    assert torch.allclose(trained.test[False][0], energy, atol=0.05)
+    counted = energy - shares / z.shape[1]
+    assert torch.allclose(trained.test[True][0], counted, atol=0.05)
+
+
+def test_layer_norm_keeps_what_it_was_given():
+    given = Features([4 + 3 * torch.randn(2, 5, 6, 6)])
+    kept = given.levels[0].clone()
+    normed = layer_norm(given).levels[0]
+    assert torch.equal(given.levels[0], kept)
+    for h in normed:
+        assert abs(h.mean()) < 1e-5 and abs(h.std(correction=0) - 1) < 1e-3
+
+
+def results(figures: dict[str, dict[str, list[float]]]) -> pd.Series:
+    return pd.Series(
+        {
+            (variant, category, seed): value
+            for variant, of_variant in figures.items()
+            for category, values in of_variant.items()
+            for seed, value in enumerate(values)
+        }
+    )
+
+
+def test_pairs_are_of_the_same_category_and_seed_in_order():
+    values = results({"b": {"y": [5, 7], "x": [1, 2]}, "start": {"y": [1, 1], "x": [0.5, 0]}})
+    values["a", "y", 0], values["a", "y", 1], values["a", "x", 0], values["a", "x", 1] = range(4)
+    table = pairs(values.sample(frac=1, random_state=0).loc[["start", "b", "a"]], "start")
+    assert list(table.index) == ["b", "a"]
+    assert table.loc["b", ("y", 1)] == 6 and table.loc["b", ("x", 0)] == 0.5
+    assert table.loc["a", ("x", 1)] == 3
+
+
+def test_of_one_category_the_interval_is_the_textbooks():
+    d = [0.01, 0.03, 0.02, 0.05]
+    columns = pd.MultiIndex.from_product([["only"], range(4)])
+    row = compare(pd.DataFrame([d], ["v"], columns)).loc["v"]
+    low, high = stats.t.interval(0.95, 3, sum(d) / 4, stats.sem(d))
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+
+
+def test_differences_between_categories_do_not_widen_the_interval():
+    columns = pd.MultiIndex.from_product([["a", "b", "c"], range(3)])
+    noise = [0.01, 0, -0.01]
+    rows = [[m + e for m in means for e in noise] for means in ([1, 1, 1], [0, 1, 2])]
+    table = compare(pd.DataFrame(rows, ["same", "apart"], columns))
+    width = table["high"] - table["low"]
+    assert width["same"] == pytest.approx(width["apart"])
+    assert width["same"] / 2 == pytest.approx(2.4469 * 0.01 / 3, rel=1e-3)
+    assert table["agree"].tolist() == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("mean", "verdict"), [(0.1, "better"), (-0.1, "worse"), (0.0, "not seen"), (0.004, "not seen")]
+)
+def test_the_verdict_is_the_intervals(mean, verdict):
+    columns = pd.MultiIndex.from_product([["a"], range(3)])
+    table = compare(pd.DataFrame([[mean + e for e in (0.01, 0, -0.01)]], ["v"], columns))
+    assert table.loc["v", "verdict"] == verdict
+
+
+def test_one_seed_has_an_interval_only_if_it_is_borrowed():
+    columns = pd.MultiIndex.from_product([["a", "b"], [0]])
+    differences = pd.DataFrame([[0.1, 0.2], [0.0, 0.01]], ["v", "w"], columns)
+    alone = compare(differences)
+    assert alone["low"].isna().all() and set(alone["verdict"]) == {"one seed"}
+    spread = pd.Series(
+        [0.5, 0.51, 0.49, 0.9, 0.91, 0.89], pd.MultiIndex.from_product([["a", "b"], range(3)])
+    )
+    borrowed = compare(differences, spread)
+    half = stats.t.ppf(0.975, 4) * 0.01 * math.sqrt(2 / 2)
+    assert (borrowed["high"] - borrowed["mean"]).tolist() == pytest.approx([half] * 2)
+    assert borrowed["verdict"].tolist() == ["better", "not seen"]
+
+
+def test_a_category_has_no_part_in_what_the_others_choose():
+    values = results(
+        {
+            "start": {"a": [0.5, 0.5], "b": [0.5, 0.5], "c": [0.5, 0.5]},
+            "good on a": {"a": [1.0, 1.0], "b": [0.4, 0.4], "c": [0.4, 0.4]},
+            "good on all": {"a": [0.6, 0.7], "b": [0.7, 0.6], "c": [0.6, 0.6]},
+        }
+    )
+    table = leave_one_out(values, "start")
+    assert table["the others choose"].tolist() == ["good on all", "good on a", "good on a"]
+    assert table["which gives"].tolist() == pytest.approx([0.65, 0.4, 0.4])
+    assert table["tuned on its own test"].tolist() == ["good on a", "good on all", "good on all"]
+    assert (table["oracle"] >= table["which gives"]).all()
+    values["good on a", "a", 0] = values["good on a", "a", 1] = 0.0
+    assert leave_one_out(values, "start").loc["a", "the others choose"] == "good on all"
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_figure_names_every_variant_category_and_verdict(seeds):
+    figures = {"start": 0.5, "worse one": 0.4, "same": 0.5}
+    spread = [0.01, -0.01, 0.0][:seeds]
+    values = results(
+        {
+            v: {c: [m + e * i for e in spread] for i, c in enumerate("ab")}
+            for v, m in figures.items()
+        }
+    )
+    differences = pairs(values, "start")
+    summary = compare(differences)
+    axes = plots.differences(differences, summary, "finding", "AUROC, difference").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["worse one", "same"]
+    assert [text.get_text() for text in axes.texts] == summary["verdict"].tolist()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert axes.get_xlabel() == "AUROC, difference"

@@ -1,0 +1,207 @@
+"""A recipe is read, checked and written without loss; every mistake in it is named."""
+
+import dataclasses
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from fastflow_utils import cli
+from fastflow_utils.detector.flows import AffineCoupling
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.experiments.recipes import Recipe, recipe_for, recipes
+
+# The flow's parameters in millions, with FrEIA's blocks; the feature maps at the recipe's size.
+PAPER = {
+    "resnet18": (4.657, [(64, 64, 64), (128, 32, 32), (256, 16, 16)]),
+    "wide_resnet50_2": (41.338, [(256, 64, 64), (512, 32, 32), (1024, 16, 16)]),
+    "deit_base_distilled_384": (7.074, [(768, 24, 24)]),
+    "cait_m48_448": (7.074, [(768, 28, 28)]),
+}
+REDUCED = {  # image sizes; the paper's four, and one of each family that must work unprepared
+    **dict.fromkeys(PAPER, 64),
+    "convnext_atto": 64,
+    "efficientnet_b0": 64,
+    "vit_small_patch14_reg4_dinov2": 56,
+    "swin_tiny_patch4_window7_224": 64,
+}
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_recipes_have_its_flows_and_maps(name):
+    millions, shapes = PAPER[name]
+    recipe = recipes()[name]
+    with torch.device("meta"):  # shapes at full size, without the numbers
+        backbone = recipe.build_backbone(pretrained=False)
+        model = recipe.build_model(backbone)
+        maps = backbone(torch.empty(1, 3, recipe.image_size, recipe.image_size))
+    assert count(model) == count(model.flows)
+    assert count(model.flows) / 1e6 == pytest.approx(millions, abs=5.01e-4)
+    assert [tuple(h.shape[1:]) for h in maps] == shapes
+    assert backbone.channels == tuple(channels for channels, _, _ in shapes)
+    assert backbone.strides == tuple(recipe.image_size // height for _, height, _ in shapes)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_flow_has_as_many_parameters_as_freias(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from FrEIA.modules import AllInOneBlock
+
+    recipe = recipes()[name]
+    _, shapes = PAPER[name]
+    sizes = {"3x3": [3], "3-1": [3, 1]}[recipe.kernels]
+    theirs = 0
+    for channels, _, _ in shapes:
+        for size in sizes:
+
+            def subnet(c_in: int, c_out: int, size: int = size) -> nn.Module:
+                hidden = int(c_in * recipe.hidden_ratio)
+                return nn.Sequential(
+                    nn.Conv2d(c_in, hidden, size), nn.ReLU(), nn.Conv2d(hidden, c_out, size)
+                )
+
+            block = AllInOneBlock([(channels, 8, 8)], subnet_constructor=subnet)
+            theirs += count(block) * recipe.steps // len(sizes)
+    with torch.device("meta"):
+        assert count(recipe.build_model(recipe.build_backbone(pretrained=False))) == theirs
+
+
+@pytest.mark.parametrize("name", ["deit_base_distilled_384", "cait_m48_448"])
+def test_only_blocks_up_to_the_asked_one_are_kept(name):
+    recipe = recipes()[name]
+    with torch.device("meta"):
+        network = recipe.build_backbone(pretrained=False).network
+    assert recipe.layers == (len(network.blocks) - 1,)
+    assert not network.get_submodule("head").state_dict()
+    assert getattr(network, "blocks_token_only", None) is None
+
+
+@pytest.mark.parametrize("name", REDUCED)
+def test_every_flow_parameter_learns_at_a_reduced_input(name):
+    recipe = recipe_for(name, image_size=REDUCED[name])
+    backbone = recipe.build_backbone(pretrained=False)
+    model = recipe.build_model(backbone).train()
+    features = backbone(torch.rand(2, 3, recipe.image_size, recipe.image_size))
+    for h, channels, stride in zip(features, backbone.channels, backbone.strides, strict=True):
+        side = recipe.image_size // stride
+        assert h.shape == (2, channels, side, side) and h.isfinite().all()
+    loss = model.nll(features).mean()
+    loss.backward()
+    assert loss.isfinite()
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    for parameter in model.flows.parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all()
+    couplings = [module for module in model.modules() if isinstance(module, AffineCoupling)]
+    assert len(couplings) == recipe.steps * len(features)
+    assert all(coupling.subnet[-1].weight.grad.abs().max() > 0 for coupling in couplings)
+
+
+def test_every_field_arrives_where_it_is_used():
+    recipe = Recipe(
+        image_size=64,
+        steps=3,
+        kernels="1x1",
+        hidden_ratio=0.5,
+        clamp=1.5,
+        whiten=False,
+        smoothing=2.5,
+        top=0.2,
+        budget=30,
+        batch_size=3,
+        learning_rate=0.01,
+        weight_decay=0.1,
+        image_fpr=0.3,
+        pixel_fpr=0.02,
+    )
+    changed = {name for name, value in vars(recipe).items() if value != getattr(Recipe(), name)}
+    assert changed == set(vars(recipe)) - {"backbone", "layers", "epochs"}
+    model = recipe.build_model(recipe.build_backbone(pretrained=False))
+    used = {**model.options, **recipe.training(10), "epochs": None}
+    assert {name: used[name] for name in used} == {name: getattr(recipe, name) for name in used}
+    assert (model.smoothing, model.top) == (2.5, 0.2)
+    assert set(used) == set(vars(recipe)) - {"backbone", "layers", "image_size", "budget"}
+    coupling = model.flows[0].layers[0].layers[2]  # no whitening before it
+    assert coupling.clamp == 1.5 and coupling.subnet[0].weight.shape == (6, 12, 1, 1)
+
+
+def test_a_recipe_is_found_by_its_name_and_by_its_backbone():
+    deit = recipes()["deit_base_distilled_384"]
+    assert recipe_for("deit_base_distilled_384") == deit
+    assert recipe_for("deit_base_distilled_patch16_384") == deit
+    assert recipe_for() == recipes()["efficientnet_lite0"]
+    assert recipe_for("resnet34") == Recipe(backbone="resnet34")
+
+
+def test_a_recipe_is_found_whatever_weights_the_tag_names():
+    tagged = recipe_for("resnet18.tv_in1k")
+    assert tagged.backbone == "resnet18.tv_in1k"
+    assert dataclasses.replace(tagged, backbone="resnet18") == recipes()["resnet18"]
+
+
+def test_a_file_may_name_a_recipe(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("backbone: deit_base_distilled_384\nsteps: 4\n")
+    assert recipe_for(config=file) == recipes()["deit_base_distilled_384"].changed(steps=4)
+
+
+def test_the_list_names_every_recipe_and_its_sizes(capsys):
+    cli.recipes()
+    printed = capsys.readouterr().out.splitlines()
+    assert max(map(len, printed)) <= 100
+    for name, (millions, _) in PAPER.items():
+        (row,) = (line for line in printed if line.split()[0] == name)
+        assert f"{recipes()[name].image_size} px" in row
+        assert f"{millions:.1f} M" in row and "hub or FILE" in row
+    assert any(line.split()[0] == "efficientnet_lite0" and "installed" in line for line in printed)
+
+
+def test_options_win_over_the_file_and_the_file_over_the_package(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("backbone: resnet18\nsteps: 5\nepochs: 7\n")
+    recipe = recipe_for(config=file, epochs=9, image_size=None)
+    assert (recipe.backbone, recipe.steps, recipe.epochs) == ("resnet18", 5, 9)
+    assert recipe.kernels == recipes()["resnet18"].kernels != Recipe().kernels
+    assert recipe_for("mobilenetv3_small_100", file).backbone == "mobilenetv3_small_100"
+
+
+def test_a_saved_recipe_reads_back_the_same(tmp_path):
+    for recipe in (Recipe(), Recipe(layers=(1, 2), kernels="3x3", top=0.5, learning_rate=1e-3)):
+        recipe.save(tmp_path / "recipe.yaml")
+        assert recipe_for(config=tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "no 'epoch': did you mean 'epochs'"),
+        ("colour: red", "no 'colour': expected backbone, layers"),
+        ("epochs: many", "epochs: 'many'.*int >= 1"),
+        ("epochs: 0", "epochs: 0"),
+        ("steps: true", "steps: True"),
+        ("kernels: 5x5", "kernels: '5x5'"),
+        ("top: 0", "top: 0"),
+        ("layers: 3", "layers: 3.*list"),
+        ("layers: [one]", "layers"),
+        ("image_size: 8", "image_size: 8"),
+        ("learning_rate: -1", "learning_rate: -1"),
+        ("just words", "just words"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_mistakes_in_a_file_are_named_in_one_line(tmp_path, text, message):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(FastFlowError, match=message) as error:
+        recipe_for(config=file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FastFlowError, match="no recipe at"):
+        recipe_for(config=tmp_path / "none.yaml")

@@ -1,0 +1,367 @@
+"""A report: what makes one row, what stays out of it and is said, and the four formats."""
+
+import io
+import json
+import math
+import os
+import re
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.experiments import tables
+from fastflow_utils.experiments.recipes import recipe_for
+from fastflow_utils.experiments.report import FORMATS, collect, report
+from fastflow_utils.experiments.tables import CATEGORIES, FIGURES, MEASURED
+
+SAMPLE = " (sample set)"
+every_format = pytest.mark.parametrize("name", FORMATS)
+
+
+def write(folder: Path, category: str, seed: int = 0, value: float = 0.5, **more: object) -> Path:
+    """Leave what a run of `reproduce` leaves; None in `more` leaves a file out."""
+    category, _, sample_set = category.partition(" ")
+    facts = {
+        "key": "k",
+        "recipe": asdict(recipe_for("resnet18")),
+        "weights": None,
+        "weights_sha256": None,
+        "data": str(folder / "data"),
+        "data_sha256": "d",
+        "sample_set": bool(sample_set),
+        "versions": {"python": "3.11.7", "torch": "2.15.0"},
+        "status": "finished",
+        "error": None,
+    }
+    run = {"category": category, "seed": seed, **facts} | more
+    metrics = {
+        "category": f"{category}{sample_set and SAMPLE}",
+        **{name: run[name] for name in ("seed", "recipe", "versions")},
+        **dict.fromkeys(FIGURES, value),
+        "label_free": {"image_f1": value / 2, "pixel_f1": value / 4},
+        "seconds": {"total": 100 * value},
+        "device": "cpu",
+    }
+    backbone = run["recipe"]["backbone"]
+    place = folder / "runs" / backbone / category / f"seed{seed}-{run['key']}"
+    place.mkdir(parents=True)
+    (place / "run.json").write_text(json.dumps(run))
+    if run["status"] == "finished":
+        (place / "metrics.json").write_text(json.dumps(metrics))
+    return place
+
+
+def complete(folder: Path, suffix: str = "", **more: object) -> None:
+    """All fifteen, two seeds; a category's figures are 0.50, 0.51, ..., 0.02 more for seed 1."""
+    for seed in (0, 1):
+        for place, category in enumerate(CATEGORIES):
+            write(folder, category + suffix, seed, 0.5 + 0.01 * place + 0.02 * seed, **more)
+
+
+def rows(folder: Path, figure: str = "image_auroc") -> pd.DataFrame:
+    """Our rows of one table."""
+    (means,) = (each.means for each in collect(folder).sections if each.figure == figure)
+    return means[means.index.str.startswith(("ours", "sample set"))]
+
+
+def notes(folder: Path) -> str:
+    return "\n".join(collect(folder).notes)
+
+
+# Rows
+
+
+def test_all_figures_of_the_sample_set_say_so_and_have_nothing_beside_them(tmp_path: Path):
+    complete(tmp_path, SAMPLE)
+    sections = collect(tmp_path).sections
+    assert [each.title for each in sections] == [f"{x}, sample set" for x in MEASURED.values()]
+    for each in sections:
+        assert list(each.means.index) == ["sample set, resnet18"]
+        assert each.sources.str.contains(r"2 seeds \(0, 1\)").all()
+        factor = {"label_free_image_f1": 1 / 2, "label_free_pixel_f1": 1 / 4, "seconds_total": 100}
+        expected = pd.Series([0.58, *(0.51 + 0.01 * place for place in range(15))])
+        expected *= factor.get(each.figure, 1)
+        assert each.means.iloc[0].tolist() == pytest.approx(expected.tolist())
+        spread = 0.02 / math.sqrt(2) * factor.get(each.figure, 1)
+        assert each.spreads.iloc[0].tolist() == pytest.approx([spread] * 16)
+        assert (each.seeds == 2).all(axis=None)
+
+
+def test_on_mvtec_ad_every_published_row_is_there_with_its_source(tmp_path: Path):
+    write(tmp_path, "tile")
+    for each in collect(tmp_path).sections:
+        assert each.title.endswith(", MVTec AD")
+        assert list(each.means.index[1:]) == list(tables.published(each.figure).index)
+        assert list(each.sources.index) == list(each.means.index)
+        for name in each.means.index[1:]:
+            assert tables.sources().source[name] in each.sources[name]
+        named = "; ".join(line.partition(": ")[0] for line in each.footnotes())
+        assert sorted(named.split("; ")) == sorted(each.means.index)
+
+
+def test_the_sample_set_and_mvtec_ad_have_tables_of_their_own(tmp_path: Path):
+    write(tmp_path, "tile" + SAMPLE, key="a")
+    write(tmp_path, "tile", key="b")
+    drawn, real = collect(tmp_path).sections[:: len(MEASURED)]
+    assert list(drawn.means.index) == ["sample set, resnet18"]
+    assert "sample set" not in " ".join(real.means.index)
+
+
+def test_recipes_have_rows_of_their_own_named_by_what_differs(tmp_path: Path):
+    given = {
+        "resnet18": recipe_for("resnet18"),
+        "resnet18, epochs 1": recipe_for("resnet18", epochs=1),
+        "deit_base_distilled_384": recipe_for("deit_base_distilled_384"),
+        "resnet18.a1_in1k, steps 4": recipe_for("resnet18.a1_in1k", steps=4),
+        "convnext_tiny": recipe_for("convnext_tiny"),
+    }
+    for key, (value, recipe) in enumerate(enumerate(given.values(), 1)):
+        write(tmp_path, "tile", 0, value / 10, recipe=asdict(recipe), key=str(key))
+    found = rows(tmp_path)["Tile"]
+    expected = {f"ours, {name}": value / 10 for value, name in enumerate(given, 1)}
+    assert found.to_dict() == pytest.approx(expected)
+
+
+def test_weights_and_versions_tell_rows_of_one_recipe_apart(tmp_path: Path):
+    write(tmp_path, "tile", 0, 0.1, key="a")
+    own = {"weights": "/some/where/own.pth", "weights_sha256": "0123456789abcdef"}
+    write(tmp_path, "tile", 0, 0.2, key="b", **own)
+    newer = {"python": "3.11.7", "torch": "2.16.0"}
+    write(tmp_path, "tile", 0, 0.3, key="c", versions=newer)
+    assert rows(tmp_path)["Tile"].to_dict() == {
+        "ours, resnet18, weights as downloaded, torch 2.15.0": 0.1,
+        "ours, resnet18, weights own.pth 0123456789ab, torch 2.15.0": 0.2,
+        "ours, resnet18, weights as downloaded, torch 2.16.0": 0.3,
+    }
+
+
+def test_a_plain_run_is_a_row_but_not_one_with_runs_whose_weights_are_known(tmp_path: Path):
+    plain = write(tmp_path, "tile", 0, 0.1, key="a")
+    (plain / "run.json").unlink()
+    assert rows(tmp_path)["Tile"].to_dict() == {"ours, resnet18": 0.1}
+    write(tmp_path, "tile", 1, 0.2, key="b")
+    assert sorted(rows(tmp_path)["Tile"]) == [0.1, 0.2]
+
+
+def test_of_two_runs_of_one_category_and_seed_the_newer_counts_and_a_note_says_so(tmp_path: Path):
+    old, new = (write(tmp_path, "tile", 0, value, key=f"k{value}") for value in (0.9, 0.2))
+    for place, time in {old: 1e9, new: 2e9}.items():
+        os.utime(place / "metrics.json", (time, time))
+    assert rows(tmp_path)["Tile"].tolist() == [0.2]
+    assert re.search("Left out: tile.*seed 0.*k0.9", notes(tmp_path))
+    os.utime(old / "metrics.json", (3e9, 3e9))
+    assert rows(tmp_path)["Tile"].tolist() == [0.9]
+
+
+def test_seeds_on_data_that_has_changed_since_are_not_mixed_in(tmp_path: Path):
+    for seed in (0, 1):
+        old = write(tmp_path, "tile", seed, 0.9, data_sha256="old", key="old")
+        os.utime(old / "metrics.json", (1e9, 1e9))
+    write(tmp_path, "tile", 0, 0.2, data_sha256="new", key="new")
+    write(tmp_path, "wood", 0, 0.3, data_sha256="wood")
+    found = rows(tmp_path).iloc[0]
+    assert found["Tile"] == 0.2 and found["Wood"] == 0.3
+    assert notes(tmp_path).count("newer runs are on other data") == 2
+
+
+def test_seeds_are_named_also_where_a_category_has_fewer(tmp_path: Path):
+    for category, seed in [("tile", 0), ("tile", 3), ("wood", 3)]:
+        write(tmp_path, category, seed)
+    section = collect(tmp_path).sections[0]
+    assert "2 seeds (0, 3; of wood 3 only)" in section.sources["ours, resnet18"]
+    seeds = section.seeds.loc["ours, resnet18"]
+    assert seeds[["Tile", "Wood", "Screw", "Avg"]].tolist() == [2, 1, 0, 0]
+    assert section.seeds.loc["anomalib, R18"].isna().all()
+
+
+def test_a_partial_row_has_no_average(tmp_path: Path):
+    complete(tmp_path, SAMPLE)
+    assert rows(tmp_path)["Avg"].notna().all()
+    (tmp_path / "runs/resnet18/screw/seed1-k/metrics.json").unlink()
+    assert rows(tmp_path)["Avg"].isna().all() and rows(tmp_path)["Screw"].notna().all()
+
+
+# What did not work
+
+
+def test_a_failed_run_is_a_dash_and_a_note_with_its_error(tmp_path: Path):
+    write(tmp_path, "tile")
+    write(tmp_path, "wood", 2, status="failed", error="000.png is no image")
+    assert rows(tmp_path)["Wood"].isna().all() and rows(tmp_path)["Tile"].notna().all()
+    assert "Failed: wood, resnet18, seed 2 (runs/resnet18/wood/seed2-k): 000.png is no image" in (
+        notes(tmp_path)
+    )
+
+
+def test_a_failure_that_was_mended_is_not_mentioned(tmp_path: Path):
+    write(tmp_path, "tile", status="failed", error="000.png is no image", key="before")
+    write(tmp_path, "tile", key="after")
+    assert "no image" not in notes(tmp_path)
+    write(tmp_path, "tile", 1, status="failed", error="out of memory")
+    assert "out of memory" in notes(tmp_path)
+
+
+def test_a_figure_of_before_does_not_stand_in_for_a_run_that_failed_since(tmp_path: Path):
+    """An image was damaged between the two: the newer run, of other data, is what counts."""
+    old = write(tmp_path, "tile", value=0.9, data_sha256="whole", key="before")
+    os.utime(old / "metrics.json", (1, 1))
+    error = "000.png is no image"
+    write(tmp_path, "tile", status="failed", error=error, data_sha256="broken", key="after")
+    write(tmp_path, "wood")
+    assert math.isnan(rows(tmp_path)["Tile"].item()) and error in notes(tmp_path)
+
+
+def test_a_recipe_of_which_nothing_succeeded_is_a_row_of_dashes(tmp_path: Path):
+    write(tmp_path, "tile")
+    cait = asdict(recipe_for("cait_m48_448"))
+    for category in ("tile", "wood"):
+        write(tmp_path, category, status="failed", error="out of memory", recipe=cait)
+    found = rows(tmp_path)
+    assert list(found.index) == ["ours, resnet18", "ours, cait_m48_448"]
+    assert found.loc["ours, cait_m48_448"].isna().all()
+
+
+def test_unfinished_runs_are_named(tmp_path: Path):
+    write(tmp_path, "tile")
+    write(tmp_path, "wood", status="started")
+    (tmp_path / "runs/resnet18/screw/seed0-abc").mkdir(parents=True)
+    (line,) = (line for line in notes(tmp_path).splitlines() if line.startswith("Unfinished"))
+    assert "runs/resnet18/wood/seed0-k" in line and "runs/resnet18/screw/seed0-abc" in line
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *('{"category": "wood", "se', "", "[]", "null", "{}", '{"seed": 0}'),
+        '{"category": "wood", "seed": 0, "recipe": {"steps": 8}}',
+        '{"category": "wood", "seed": 0, "recipe": null}',
+        '{"category": 3, "seed": 0}',
+    ],
+)
+def test_a_broken_file_is_named_and_costs_nothing_else(tmp_path: Path, broken: str):
+    write(tmp_path, "tile")
+    place = write(tmp_path, "wood")
+    (place / "metrics.json").write_text(broken)
+    assert rows(tmp_path)["Tile"].tolist() == [0.5] and rows(tmp_path)["Wood"].isna().all()
+    assert "Left out, for it cannot be read: runs/resnet18/wood/seed0-k" in notes(tmp_path)
+
+
+def test_a_figure_that_is_no_number_is_a_broken_file(tmp_path: Path):
+    write(tmp_path, "tile")
+    file = write(tmp_path, "wood") / "metrics.json"
+    file.write_text(file.read_text().replace('"aupro": 0.5', '"aupro": "good"'))
+    assert "cannot be read: runs/resnet18/wood/seed0-k" in notes(tmp_path)
+
+
+def test_nothing_finished_says_what_was_looked_for_and_why_it_is_not_there(tmp_path: Path):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(FastFlowError, match=r"no finished run .* metrics\.json .* reproduce"):
+            report(folder)
+    write(tmp_path, "tile", status="failed", error="000.png is no image")
+    with pytest.raises(FastFlowError, match=r"no finished run .*000\.png is no image"):
+        report(tmp_path)
+
+
+def test_categories_that_have_no_column_are_named(tmp_path: Path):
+    write(tmp_path, "disc")
+    with pytest.raises(FastFlowError, match="No column for disc"):
+        report(tmp_path)
+    complete(tmp_path, SAMPLE)
+    assert "No column for disc" in notes(tmp_path)
+    assert rows(tmp_path)["Avg"].notna().all()
+
+
+# Formats
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """All of the sample set, and runs that do not go well on MVTec AD."""
+    complete(tmp_path, SAMPLE, recipe=asdict(recipe_for("wide_resnet50_2")))
+    write(tmp_path, "tile", 0, 0.123456789)
+    write(tmp_path, "wood", status="failed", error="50 % of <it> & more_")
+    return tmp_path
+
+
+@every_format
+def test_every_row_and_the_source_of_each_is_in_every_format(both: Path, name: str):
+    written = report(both, name).replace("\\", "")
+    assert "sample set, wide_resnet50_2" in written and "ours, resnet18" in written
+    assert not re.search(r"\bnan\b", written, re.IGNORECASE)
+    for source in tables.sources()["source"]:
+        assert source in written.replace("&#x27;", "'")
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "csv"])
+def test_cells_are_rounded_and_missing_ones_are_dashes(both: Path, name: str):
+    written = report(both, name).replace(r"$\pm$", "±").replace("--", "–")
+    for shown in ("0.123", "12.3", "0.580 ± 0.014", "58.0 ± 1.4", "–"):
+        assert shown in written
+    assert "0.1234" not in written
+    assert "50 % of" in written
+
+
+def test_csv_has_a_line_for_each_cell_and_rounds_nothing(both: Path):
+    read = pd.read_csv(io.StringIO(report(both, "csv")))
+    assert list(read.columns) == ["table", "row", "category", "mean", "std", "seeds", "source"]
+    assert not read.duplicated(["table", "row", "category"]).any()
+    assert (read.groupby(["table", "row"])["category"].nunique() == 16).all()
+    assert read["source"].notna().all()
+    read = read.set_index(["table", "row", "category"]).sort_index()
+    for each in collect(both).sections:
+        for row in each.means.index:
+            written = read.loc[(each.title, row)].loc[each.means.columns]
+            assert written["mean"].equals(each.means.loc[row].rename("mean"))
+            assert written["std"].equals(each.spreads.loc[row].rename("std"))
+
+
+def test_markdown_has_as_many_cells_in_every_row(both: Path):
+    lines = report(both).splitlines()
+    assert {line.count("|") for line in lines if line.startswith("|")} == {18}
+    assert sum(line.startswith("### ") for line in lines) == 2 * len(MEASURED) + 1
+    assert "50 % of &lt;it> & more_" in report(both)
+
+
+def test_html_is_a_page_whose_tags_are_closed_and_whose_text_is_escaped(both: Path):
+    class Reader(HTMLParser):
+        open: list[str] = []  # noqa: RUF012
+        counts: list[int] = []  # noqa: RUF012
+
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "html"):
+                self.open.append(tag)
+            if tag == "tr":
+                self.counts.append(0)
+            if tag in ("td", "th"):
+                self.counts[-1] += 1
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open.pop() == tag
+
+    reader = Reader()
+    reader.feed(report(both, "html"))
+    assert not reader.open and set(reader.counts) == {17}
+    assert "50 % of &lt;it&gt; &amp; more_" in report(both, "html")
+
+
+def test_latex_has_nothing_in_it_that_does_not_compile(both: Path):
+    written = report(both, "latex")
+    code = "\n".join(line for line in written.splitlines() if not line.startswith("%"))
+    cells = [line for line in code.splitlines() if line.endswith(r" \\")]
+    assert len(cells) > 40
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in cells} == {16}
+    assert code.isascii()
+    text = re.sub(r"\\[\\&%$#_{}]", "", code)
+    assert not re.search(r"[%#_^~]", text.replace("{!}{%", ""))
+    assert text.count("{") == text.count("}") and text.count("$") == 2 * text.count(r"$\pm$")
+    begun, ended = (re.findall(rf"\\{word}{{(\w+)}}", code) for word in ("begin", "end"))
+    assert sorted(begun) == sorted(ended)
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path):
+    with pytest.raises(FastFlowError, match="'pdf': expected one of markdown, csv, html, latex"):
+        report(tmp_path, "pdf")
