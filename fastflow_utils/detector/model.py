@@ -174,7 +174,7 @@ class Detector(nn.Module):
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``anomaly_map`` (B, 1, H, W) and ``score`` (B,) of ``image`` (B, 3, H, W)."""
         detector = self.for_inference()
-        anomaly_map = detector.anomaly_map(detector.backbone(image))
+        anomaly_map = detector.anomaly_map(detector.backbone(image.to(detector.device)))
         return anomaly_map, detector.score(anomaly_map)
 
     def _check_levels(self, features: Sequence[Tensor]) -> None:

@@ -19,6 +19,7 @@ from fastflow_utils.course.widgets.epochs import EDGES, _gaussian_density, _late
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.training import fit, split
 
@@ -31,7 +32,7 @@ def setting(tiny, tmp_path_factory) -> tuple[FastFlow, MVTecAD, Features, Featur
     train, test = (MVTecAD(tiny, "disc", name, 64) for name in ("train", "test"))
     cache = tmp_path_factory.mktemp("cache")
     features = [extract(backbone, data, cache=cache) for data in (train, test)]
-    return FastFlow(backbone, steps=2), test, *features
+    return FastFlow(backbone, FlowOptions(steps=2)), test, *features
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_the_last_maps_are_the_models(record):
 
 def test_watching_changes_no_result(setting, record):
     model, _, features, _ = setting
-    alone = FastFlow(model.backbone, steps=2).train()
+    alone = FastFlow(model.backbone, FlowOptions(steps=2)).train()
     images, _ = split(len(features), torch.Generator().manual_seed(0))
     with torch.no_grad():
         alone(features[images])
