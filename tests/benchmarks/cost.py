@@ -291,7 +291,7 @@ def details(store: Mapping[str, Any]) -> str:
         "",
         f"Whole runs, timed apart: {train} training and {good + anomalous} test images of "
         f"{PIXELS} px, cold cache, the recipe's full budget. Seconds from the first image to the "
-        "last figure; the command's also have the interpreter's start, which `fastflow "
+        "last metric; the command's also have the interpreter's start, which `fastflow "
         "reproduce` has once.",
         "",
         "| | worked out | measured | worked out / measured | the command | peak memory |",
