@@ -16,9 +16,9 @@ __all__ = [
     "check_seed",
     "dtype_of",
     "in_chunks",
+    "in_threads",
     "resolve_precision",
     "select_device",
-    "side_by_side",
 ]
 
 Map = Callable[..., Iterator[Tensor]]
@@ -67,7 +67,7 @@ def dtype_of(precision: Precision) -> torch.dtype:
 
 
 @contextmanager
-def side_by_side(tasks: int, device: torch.device) -> Iterator[Map]:
+def in_threads(tasks: int, device: torch.device) -> Iterator[Map]:
     """Yield a ``map`` that does this many independent tasks in threads, sharing torch's threads.
 
     What a few images ask of one layer is too little work to share: two threads on it take two

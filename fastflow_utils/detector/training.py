@@ -8,27 +8,27 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fastflow_utils.compute import check_seed, dtype_of, side_by_side
+from fastflow_utils.compute import check_seed, dtype_of, in_threads
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
-__all__ = ["fit", "split"]
+__all__ = ["fit", "hold_out"]
 
 WARM_UP = 0.1  # share of the batches over which the learning rate rises
 MAX_NORM = 1.0  # of the gradient of all flows together
 
 
-def split(images: int, generator: torch.Generator, share: float = 0.1) -> tuple[Tensor, Tensor]:
+def hold_out(images: int, generator: torch.Generator, share: float = 0.1) -> tuple[Tensor, Tensor]:
     """Return the indices of the images to train on, and of those to hold out (at least one).
 
     Raises:
         FastFlowError: If there are fewer than two images.
 
     Example:
-        >>> train, held_out = split(60, torch.Generator().manual_seed(0))
+        >>> train, held_out = hold_out(60, torch.Generator().manual_seed(0))
         >>> len(train), len(held_out)
         (54, 6)
     """
@@ -61,8 +61,8 @@ def fit(
     log-likelihood in nats per dimension, averaged over the levels. Nothing of a test split has
     any part in it, and there is nothing to select: what the last batch leaves is the model.
 
-    The levels share no parameter, so on a CPU they learn side by side, each on its share of the
-    threads. Convolutions run in the model's ``precision``; parameters, sums and the loss are
+    The levels share no parameter, so on a CPU they learn at the same time, each on its share of
+    the threads. Convolutions run in the model's ``precision``; parameters, sums and the loss are
     float32.
 
     A tenth of the images is held out of the training. Their likelihood says how well the model
@@ -100,7 +100,7 @@ def fit(
     _check(epochs, batch_size, learning_rate)
     features = _features(model, data)
     order = torch.Generator().manual_seed(check_seed(seed))
-    images, held_out = split(len(features), order)
+    images, held_out = hold_out(len(features), order)
     batches = math.ceil(len(images) / batch_size)
     parameters = list(model.flows.parameters())
     optimizer, schedule = _optimizer(parameters, learning_rate, weight_decay, epochs * batches)
@@ -116,7 +116,7 @@ def fit(
         """Return each level's mean loss over the epoch's images."""
         seen: list[Tensor] = []
         shuffled = images[torch.randperm(len(images), generator=order)]
-        with side_by_side(levels, model.device) as each:
+        with in_threads(levels, model.device) as each:
             for index in shuffled.split(batch_size):
                 optimizer.zero_grad()
                 losses = each(learn, range(levels), features[index])

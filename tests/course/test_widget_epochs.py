@@ -21,7 +21,7 @@ from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.model import FastFlow
-from fastflow_utils.detector.training import fit, split
+from fastflow_utils.detector.training import fit, hold_out
 
 EPOCHS = 3
 
@@ -38,7 +38,7 @@ def setting(tiny, tmp_path_factory) -> tuple[FastFlow, MVTecAD, Features, Featur
 @pytest.fixture(scope="module")
 def record(setting) -> EpochRecord:
     model, test, features, test_features = setting
-    images, held_out = split(len(features), torch.Generator().manual_seed(0))
+    images, held_out = hold_out(len(features), torch.Generator().manual_seed(0))
     model.train()
     with torch.no_grad():
         model(features[images])
@@ -71,7 +71,7 @@ def test_the_last_maps_are_the_models(record):
 def test_watching_changes_no_result(setting, record):
     model, _, features, _ = setting
     alone = FastFlow(model.backbone, FlowOptions(steps=2)).train()
-    images, _ = split(len(features), torch.Generator().manual_seed(0))
+    images, _ = hold_out(len(features), torch.Generator().manual_seed(0))
     with torch.no_grad():
         alone(features[images])
     fit(alone, features, epochs=EPOCHS)

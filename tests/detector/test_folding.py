@@ -262,7 +262,7 @@ def test_the_precision_is_kept_with_the_model(backbone, tmp_path, monkeypatch):
     assert model.folded().flows[0].steps[0].subnet["s"].weight.dtype == torch.bfloat16
 
 
-def test_levels_that_learn_side_by_side_learn_the_same(backbone):
+def test_levels_that_learn_in_threads_learn_the_same(backbone):
     """Threads change when a level learns, not what: the bits are those of one after the other."""
     states = []
     threads = torch.get_num_threads()

@@ -14,7 +14,7 @@ from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.maps import NORMAL_LEVEL, image_score
 from fastflow_utils.detector.model import FastFlow
-from fastflow_utils.detector.training import fit, split
+from fastflow_utils.detector.training import fit, hold_out
 from fastflow_utils.errors import FastFlowError
 
 
@@ -302,7 +302,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_reason(backbone):
 
 def test_held_out_images_have_no_part_in_training(backbone):
     """Make the held-out images absurd: the flows are the same, only the thresholds differ."""
-    _, held_out = split(24, torch.Generator().manual_seed(5))
+    _, held_out = hold_out(24, torch.Generator().manual_seed(5))
     absurd = dependent()
     for level in absurd.levels:
         level[held_out] = 100 * torch.randn_like(level[held_out])
