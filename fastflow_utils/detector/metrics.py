@@ -97,9 +97,9 @@ def _scores(values: Values) -> Tensor:
     scores = _tensor(values, "scores")
     if not scores.is_floating_point():
         scores = scores.double()
-    if missing := int(scores.isnan().sum()):
+    if scores.numel() and scores.max().isnan():  # a NaN is always the maximum
         raise FastFlowError(
-            f"{missing} of {scores.numel()} scores are NaN: expected numbers, which have an order"
+            f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN: expected numbers"
         )
     return scores
 
@@ -110,9 +110,10 @@ def _truth(values: Values) -> Tensor:
         return labels
     normal = labels == 0
     if not any((normal | (labels == anomalous)).all() for anomalous in (1, 255)):
-        found = ", ".join(f"{value:g}" for value in labels.unique()[:5].tolist())
+        values = labels.unique().tolist()
+        found = ", ".join(f"{value:g}" for value in values[:5]) + ", ..." * (len(values) > 5)
         raise FastFlowError(
-            f"labels or masks hold {found}, ...: expected False and True, 0 and 1, or 0 and 255; "
+            f"labels or masks hold {found}: expected False and True, 0 and 1, or 0 and 255; "
             "for other values give a comparison, such as mask > 0"
         )
     return ~normal
@@ -143,10 +144,10 @@ def _tensor(values: Values, name: str) -> Tensor:
     return values.detach()
 
 
-def _both_kinds(scores: Values, labels: Values) -> tuple[Tensor, Tensor]:
+def _comparable(scores: Values, labels: Values) -> tuple[Tensor, Tensor]:
     """:func:`paired`, for a metric that compares normal and anomalous ones."""
     numbers, truth = paired(scores, labels)
-    anomalous = int(truth.sum())
+    anomalous = int(truth.count_nonzero())
     if anomalous in (0, truth.numel()):
         raise FastFlowError(
             f"{truth.numel()} labels, {anomalous} of them anomalous: a metric of separation "
@@ -182,7 +183,7 @@ def separation(scores: Values, labels: Values) -> Separation:
         >>> separation(torch.tensor([1.0, 9.0]), torch.tensor([0, 1]))
         Separation(auroc=1.0, average_precision=1.0, f1=1.0, threshold=9.0)
     """
-    steps = _staircase(*_both_kinds(scores, labels))
+    steps = _staircase(*_comparable(scores, labels))
     precision = steps.tp / (steps.tp + steps.fp)
     f1 = 2 * steps.tp / (steps.tp + steps.fp + steps.tp[-1])
     best = int(f1.argmax())
@@ -262,7 +263,7 @@ def roc_curve(scores: Values, labels: Values) -> tuple[Tensor, Tensor]:
         >>> fpr.tolist(), tpr.tolist()
         ([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0])
     """
-    fpr, tpr = _staircase(*_both_kinds(scores, labels)).curve()
+    fpr, tpr = _staircase(*_comparable(scores, labels)).curve()
     return torch.from_numpy(fpr), torch.from_numpy(tpr)
 
 
@@ -315,34 +316,36 @@ def average_precision(scores: Values, labels: Values) -> float:
 def fpr_at(scores: Values, labels: Values, threshold: float) -> float:
     """Return the false-positive rate: the share of the normal ones with ``scores >= threshold``.
 
-    Args and errors as for :func:`auroc`; lower is better.
+    Args and errors as for :func:`auroc`; the threshold is rounded to the scores' precision. Lower
+    is better.
 
     Example:
         >>> fpr_at(torch.tensor([1.0, 5.0, 4.0, 9.0]), torch.tensor([0, 0, 1, 1]), 4.5)
         0.5
     """
     called, truth = _called(scores, labels, threshold)
-    return int((called & ~truth).sum()) / int((~truth).sum())
+    return int((called & ~truth).count_nonzero()) / int((~truth).count_nonzero())
 
 
 def f1_at(scores: Values, labels: Values, threshold: float) -> float:
     """Return F1 of calling anomalous what has ``scores >= threshold``; 0 if nothing has.
 
-    Args and errors as for :func:`auroc`.
+    Args and errors as for :func:`fpr_at`; higher is better.
 
     Example:
         >>> f1_at(torch.tensor([1.0, 5.0, 4.0, 9.0]), torch.tensor([0, 0, 1, 1]), 4.5)
         0.5
     """
     called, truth = _called(scores, labels, threshold)
-    return 2 * int((called & truth).sum()) / (int(called.sum()) + int(truth.sum()))
+    both, *each = (int(one.count_nonzero()) for one in (called & truth, called, truth))
+    return 2 * both / sum(each)
 
 
 def _called(scores: Values, labels: Values, threshold: float) -> tuple[Tensor, Tensor]:
     """What the threshold calls anomalous, and what is."""
     if math.isnan(threshold := float(threshold)):
         raise FastFlowError("the threshold is NaN: expected a number")
-    numbers, truth = _both_kinds(scores, labels)
+    numbers, truth = _comparable(scores, labels)
     # Rounded as the scores are: a threshold that was one of them finds it again.
     return numbers >= torch.tensor(threshold, dtype=numbers.dtype), truth
 
@@ -380,7 +383,7 @@ def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
         1.0
     """
     check_max_fpr(max_fpr)
-    scores, truth = _both_kinds(*paired_maps(maps, masks))
+    scores, truth = _comparable(*paired_maps(maps, masks))
     regions = _regions(truth)
     weights = 1 / np.bincount(regions)[regions]  # each region's pixels sum to 1
     return _area(*_staircase(scores, truth, weights).curve(), end=max_fpr) / max_fpr
@@ -437,7 +440,7 @@ def aupimo(
     """
     check_fpr_range(fpr_range)
     lower, upper = fpr_range
-    both = _both_kinds(*paired_maps(maps, masks))
+    both = _comparable(*paired_maps(maps, masks))
     good = ~_numpy(image_labels(both[1], labels))
     pixels, truth = (_numpy(one.flatten(1)) for one in both)
     anomalous = truth.any(1)
@@ -485,7 +488,7 @@ def image_labels(masks: Tensor, labels: Values | None) -> Tensor:
         raise FastFlowError(
             f"labels {tuple(truth.shape)} for {len(masks)} masks: expected one for each image"
         )
-    if wrong := int((marked & ~truth).sum()):
+    if wrong := int((marked & ~truth).count_nonzero()):
         raise FastFlowError(
             f"{wrong} images are labelled normal but have anomalous pixels: labels and masks must "
             "be of the same images, in the same order"
