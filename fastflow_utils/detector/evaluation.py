@@ -1,5 +1,7 @@
-"""A model and a test split become maps, scores and honest figures."""
+"""A model and a test split become maps, scores and honest metrics."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.features import Features, extract
-from fastflow_utils.detector.metrics import aupimo, aupro, auroc, f1_at, fpr_at, separation
+from fastflow_utils.detector.metrics import auroc, f1_at, fpr_at
 from fastflow_utils.detector.model import Detector
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -39,26 +41,29 @@ class Evaluation:
     pixel_threshold: float
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures of the tables, each in [0, 1], higher is better.
+        """Return the metrics of the tables, each in [0, 1], higher is better.
 
         ``image_auroc``, ``image_ap`` and ``image_f1`` are over images; ``pixel_auroc``,
         ``pixel_ap`` and ``pixel_f1`` over all pixels of all images, at the maps' resolution;
-        ``aupro`` and ``aupimo`` over the pixels of defects (``detector.metrics``).
-        Both F1 are oracles: their thresholds are the best ones for this very split.
+        ``aupro`` and ``aupimo`` over the pixels of defects (``detector.metric_classes``).
+        Both F1 are oracles: their thresholds are the best ones for this very split. A metric is
+        NaN where nothing is normal or nothing is anomalous; :meth:`notes` says why.
         """
-        images, pixels = (
-            separation(self.scores, self.labels),
-            separation(self.maps, self.masks),
-        )
+        # Here, as torchmetrics takes seconds to import: plots and thresholds do not need it.
+        from fastflow_utils.detector.metric_classes import AUPIMO, AUPRO, ExactSeparation
+
+        levels = {
+            "image": ExactSeparation()(self.scores, self.labels),
+            "pixel": ExactSeparation()(self.maps, self.masks),
+        }
         return {
-            "image_auroc": images.auroc,
-            "image_ap": images.average_precision,
-            "image_f1": images.f1,
-            "pixel_auroc": pixels.auroc,
-            "pixel_ap": pixels.average_precision,
-            "pixel_f1": pixels.f1,
-            "aupro": aupro(self.maps, self.masks),
-            "aupimo": aupimo(self.maps, self.masks, labels=self.labels),
+            **{
+                f"{level}_{name}": float(value)
+                for level, found in levels.items()
+                for name, value in found.items()
+            },
+            "aupro": float(AUPRO()(self.maps, self.masks)),
+            "aupimo": float(AUPIMO()(self.maps, self.masks, self.labels)),
         }
 
     def label_free(self) -> dict[str, float]:
@@ -66,21 +71,24 @@ class Evaluation:
 
         For images and for pixels: the threshold, the false-positive rate (lower is better) and
         F1, to be compared with the oracle of :meth:`metrics` and with the rate asked for in
-        training.
+        training. Rate and F1 are NaN where those of :meth:`metrics` are.
         """
+        images = (self.scores, self.labels, self.image_threshold)
+        pixels = (self.maps, self.masks, self.pixel_threshold)
         return {
             "image_threshold": self.image_threshold,
-            "image_fpr": fpr_at(self.scores, self.labels, self.image_threshold),
-            "image_f1": f1_at(self.scores, self.labels, self.image_threshold),
+            "image_fpr": _if_defined(fpr_at, *images),
+            "image_f1": _if_defined(f1_at, *images),
             "pixel_threshold": self.pixel_threshold,
-            "pixel_fpr": fpr_at(self.maps, self.masks, self.pixel_threshold),
-            "pixel_f1": f1_at(self.maps, self.masks, self.pixel_threshold),
+            "pixel_fpr": _if_defined(fpr_at, *pixels),
+            "pixel_f1": _if_defined(f1_at, *pixels),
         }
 
     def per_defect(self) -> pd.DataFrame:
         """Return one row for each defect: its images and their AUROCs against the good ones.
 
-        Columns: ``images``, ``image_auroc``, ``pixel_auroc``; the index is the defect.
+        Columns: ``images``, ``image_auroc``, ``pixel_auroc``; the index is the defect. An AUROC is
+        NaN where that of :meth:`metrics` would be, with the images of this defect alone.
         """
         rows = {}
         defects = self.dataset.defects
@@ -88,10 +96,45 @@ class Evaluation:
             chosen = torch.tensor([name in (defect, "good") for name in defects])
             rows[defect] = {
                 "images": defects.count(defect),
-                "image_auroc": auroc(self.scores[chosen], self.labels[chosen]),
-                "pixel_auroc": auroc(self.maps[chosen], self.masks[chosen]),
+                "image_auroc": _if_defined(auroc, self.scores[chosen], self.labels[chosen]),
+                "pixel_auroc": _if_defined(auroc, self.maps[chosen], self.masks[chosen]),
             }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the metrics must know: a sentence for each reason of a NaN.
+
+        And for masks that became empty when they were resized, where images that are anomalous
+        have no anomalous pixel. An empty list means that there is nothing to say.
+        """
+        if not _both_kinds(self.labels):
+            counts = self.dataset.counts()
+            return [f"the test split holds {counts}: metrics need good and anomalous images"]
+        size, empty, notes = self.maps.shape[-1], ~self.masks.flatten(1).any(1), []
+        for defect in sorted(set(self.dataset.defects) - {"good"}):
+            lost = empty[torch.tensor([name == defect for name in self.dataset.defects])]
+            if lost.any():
+                without = ", and there is no pixel AUROC of this defect" if lost.all() else ""
+                notes.append(
+                    f"{int(lost.sum())} of {len(lost)} masks of '{defect}' are empty at {size} "
+                    "px: in pixel metrics, the pixels of these images count as normal, except in "
+                    f"AUPIMO, which leaves the images out{without}; read the images larger, or "
+                    "look at the mask files"
+                )
+        if empty.all():
+            notes.append(f"all masks are empty at {size} px: there are no pixel metrics")
+        return notes
+
+
+def _both_kinds(labels: Tensor) -> bool:
+    return bool(labels.any()) and not bool(labels.all())
+
+
+def _if_defined(
+    metric: Callable[..., float], scores: Tensor, labels: Tensor, *more: float
+) -> float:
+    """The metric, or NaN where nothing is normal or nothing is anomalous."""
+    return metric(scores, labels, *more) if _both_kinds(labels) else math.nan
 
 
 @torch.no_grad()
