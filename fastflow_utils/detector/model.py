@@ -13,6 +13,7 @@ from einops import reduce
 from torch import Tensor, nn
 
 from fastflow_utils.compute import convolution_dtype
+from fastflow_utils.data.images import Picture, as_images
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.flows import Flow, Kernels
 from fastflow_utils.detector.folding import Fused
@@ -260,10 +261,25 @@ class FastFlow(nn.Module):
         self.pixel_threshold.copy_(_upper_quantile(maps.flatten(), pixel_fpr))
 
     @torch.no_grad()
-    def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``anomaly_map`` (B, 1, H, W) and ``score`` (B,) of ``image`` (B, 3, H, W)."""
-        anomaly_map = self.anomaly_map(self.backbone(image))
-        return anomaly_map, self.score(anomaly_map)
+    def predict(self, pictures: Picture | Sequence[Picture]) -> tuple[Tensor, Tensor]:
+        """Return ``anomaly_map`` (B, 1, H, W) and ``score`` (B,) of pictures of any size.
+
+        Args:
+            pictures: Paths, Pillow images, arrays or tensors, one or several, as
+                :func:`~fastflow_utils.data.images.as_images` takes them.
+
+        Raises:
+            FastFlowError: A picture cannot be used as one, or its score is not finite.
+        """
+        images = as_images(pictures, self.backbone.image_size)
+        anomaly_map = self.anomaly_map(self.backbone(images.to(self.backbone.mean.device)))
+        score = self.score(anomaly_map)
+        if not score.isfinite().all():
+            raise FastFlowError(
+                f"the scores of {len(score)} pictures are not all finite: the model's weights or "
+                "its calibration are broken; train it again"
+            )
+        return anomaly_map, score
 
     def save(self, folder: Path | str, **notes: object) -> Path:
         """Write the whole detector to a folder: safetensors and JSON, no pickles.
