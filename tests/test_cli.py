@@ -117,7 +117,7 @@ def test_predict_scores_images_of_any_size(finished, tiny, tmp_path, capsys):
     alone = images / "a.png"
     assert fastflow("predict", finished / "model", images, alone, "--output", output) == 0
     table = pd.read_csv(output / "scores.csv")
-    assert list(table.columns) == ["path", "score", "decision"]
+    assert list(table.columns) == ["path", "score", "decision", "heat_map"]
     paths = ["a.png", "b.png", str(Path("line 2") / "a.JPG"), "a.png"]
     assert list(table["path"]) == [str(images / path) for path in paths]
     assert table["score"][0] == table["score"][3] < table["score"][1]

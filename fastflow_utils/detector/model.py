@@ -276,8 +276,8 @@ class FastFlow(nn.Module):
         score = self.score(anomaly_map)
         if not score.isfinite().all():
             raise FastFlowError(
-                f"the scores of {len(score)} pictures are not all finite: the model's weights or "
-                "its calibration are broken; train it again"
+                f"scores of {score.tolist()}: expected finite ones; the model's weights or its "
+                "calibration are broken, so train it again"
             )
         return anomaly_map, score
 
