@@ -3,6 +3,7 @@
 import ctypes
 import os
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,13 @@ def run(
             f"the test split of '{category}' holds {test.counts()}: to evaluate, it needs both "
             "good and anomalous images"
         )
+    vanished = test.check_masks()
+    if vanished:
+        warnings.warn(
+            f"'{category}': masks vanish at {recipe.image_size} px, of these defects so many: "
+            f"{vanished}; pixel metrics cannot count them, a larger image size keeps them",
+            stacklevel=2,
+        )
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     (output / "metrics.json").unlink(missing_ok=True)  # no old figures beside a new model
@@ -116,6 +124,7 @@ def run(
         "seed": seed,
         "protocol": "last epoch",
         "category": test.title,
+        "vanished_masks": vanished,
         "recipe": asdict(recipe),
         "device": str(device),
         "threads": torch.get_num_threads(),

@@ -23,6 +23,7 @@ from fastflow_utils.frontend import track
 __all__ = ["make"]
 
 VERSION = 2  # raise it whenever a pixel changes, so that old and new images never mix
+SEEDS = 2**63  # a 64-bit integer, so that every tool reads the label alike
 LABEL = "sample_set.json"
 Label = dict[str, Any]  # what that file says: version and arguments
 
@@ -58,9 +59,9 @@ def make(
         like_mvtec: Take MVTec AD's own numbers of images instead of these three; its anomalous
             images are shared out evenly among our defects.
         severity: From 0, invisible, to 1, gross; None draws it for each image.
-        seed: Fixes every pixel. An image depends on it, on size and severity, on the folder and
-            on the number in its name, and on nothing else: more images leave the first ones as
-            they were.
+        seed: Fixes every pixel; from 0 to 2**63 - 1. An image depends on it, on size and
+            severity, on the folder and on the number in its name, and on nothing else: more
+            images leave the first ones as they were.
         workers: Threads that draw at the same time; None for one per processor, at most eight.
 
     Raises:
@@ -75,18 +76,12 @@ def make(
     """
     root = Path(root).expanduser()
     names = CATEGORIES if categories is None else tuple(dict.fromkeys(categories))
-    for name in names:
-        defects(name)  # complain of an unknown one before the work starts
+    _require_known(names, like_mvtec)
     numbers = {"size": size, "train": train, "good": good, "per_defect": per_defect, "seed": seed}
     numbers = {name: index(number) for name, number in numbers.items()}
     severity = None if severity is None else float(severity)
     workers = _processors() if workers is None else workers
-    if size < 64 or min(numbers.values()) < 0 or workers < 1 or not 0 <= (severity or 0) <= 1:
-        given = {**numbers, "severity": severity, "workers": workers}
-        raise FastFlowError(
-            f"cannot make a sample set with {_listed(given)}: the size must be at least 64, "
-            "workers at least 1, the severity in [0, 1] and the others at least 0"
-        )
+    _require_in_range({**numbers, "severity": severity, "workers": workers})
     if root.exists() and not root.is_dir():
         raise FastFlowError(f"{root} is a file: name a folder to make the sample set in")
     label = {"name": "sample set", "version": VERSION, **numbers}
@@ -98,6 +93,28 @@ def make(
         for name in [name for name in names if not _is_made(root / name, label)]:
             _make_category(root / name, label, workers)
     return root
+
+
+def _require_known(names: Sequence[str], like_mvtec: bool) -> None:
+    for name in names:
+        defects(name)  # complains of an unknown one
+    if like_mvtec and (others := sorted(set(names) - set(OFFICIAL_COUNTS))):
+        raise FastFlowError(
+            f"MVTec AD has no category {', '.join(others)}, so there are no numbers of images to "
+            "take: leave like_mvtec away and give train, good and per_defect"
+        )
+
+
+def _require_in_range(given: Label) -> None:
+    severity = given["severity"] or 0
+    counts = [given[name] for name in ("train", "good", "per_defect")]
+    fits = given["size"] >= 64 and min(counts) >= 0 and given["workers"] >= 1
+    if not (fits and 0 <= severity <= 1 and 0 <= given["seed"] < SEEDS):
+        raise FastFlowError(
+            f"cannot make a sample set with {_listed(given)}: the size must be at least 64, "
+            "workers at least 1, the severity in [0, 1], the seed at least 0 and below 2**63, "
+            "and the others at least 0"
+        )
 
 
 def _processors() -> int:
