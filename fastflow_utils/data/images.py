@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from fastflow_utils.errors import FastFlowError
@@ -27,7 +28,7 @@ __all__ = [
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 Picture = Path | str | Image.Image | np.ndarray | Tensor
-ROUNDING = 1e-3  # floats so little outside [0, 1] are rounding errors of whoever made them
+ROUNDING = 1e-3  # a float so little outside [0, 1] is a rounding error
 
 
 def image_files(folder: Path | str) -> list[Path]:
@@ -87,7 +88,7 @@ def open_image(path: Path | str) -> Image.Image:
     Raises:
         FastFlowError: The file is missing, damaged or no image.
     """
-    # Given a path, Pillow maps uncompressed TIFFs to memory and ignores that they are turned.
+    # Given a path, Pillow maps uncompressed TIFFs to memory and mixes up those that are turned.
     with _reading(path), Path(path).open("rb") as file, Image.open(file) as image:
         return ImageOps.exif_transpose(image)  # a copy, so the file may be closed
 
@@ -105,7 +106,7 @@ def _flat(image: Image.Image, background: str) -> Image.Image:
 def _full_scale(image: Image.Image, values: np.ndarray) -> int:
     """The value that means white. A float file does not say, so its largest value decides."""
     low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 65535):  # true for NaN, too
+    if not (low >= -ROUNDING and high <= 65535):  # true for NaN, too
         raise ValueError(f"values from {low:g} to {high:g}, expected finite ones from 0 to 65535")
     if image.mode.startswith("I"):
         return 65535
@@ -148,6 +149,8 @@ def _layers(picture: Picture) -> tuple[list[Image.Image], int]:
     """What is to be resized, one image in RGB or one of floats for each channel, and its white."""
     if isinstance(picture, Path | str):
         picture = open_image(picture)
+    if isinstance(picture, TiffImageFile) and picture.filename and picture.tag_v2.get(274, 1) > 4:
+        raise ValueError("Pillow itself may read a turned TIFF wrongly: give its path")
     if isinstance(picture, Image.Image):
         image = _flat(ImageOps.exif_transpose(picture), background="white")
         if image.mode == "RGB":
@@ -173,7 +176,10 @@ def as_image(picture: Picture, size: int | None = None) -> Tensor:
     """Any picture as RGB, the way a person sees it: a file, a Pillow image, an array, a tensor.
 
     Grey becomes RGB, transparency lies on white, EXIF rotation is applied. The same 8-bit pixels
-    give the same bits, whether they come as a file, an image, an array or a tensor.
+    give the same bits, whether they come as a file, an image, an array or a tensor. 16-bit grey
+    is divided by 65535 and keeps its precision (Pillow reads 16-bit *colour* at 8 bits); float
+    grey of a file or a Pillow image is divided by 1, 255 or 65535, the first that its largest
+    value does not exceed.
 
     Args:
         picture: A path; a Pillow image of any mode; an array (H, W) or (H, W, C), or a tensor
@@ -247,10 +253,6 @@ def as_images(pictures: Picture | Sequence[Picture], size: int) -> Tensor:
 
 def load_image(path: Path | str, size: int | None = None) -> Tensor:
     """An image file as RGB: :func:`as_image` of its path.
-
-    16-bit grey is divided by 65535 and keeps its precision (Pillow reads 16-bit *colour* at 8
-    bits); float grey is divided by 1, 255 or 65535, the first that its largest value does not
-    exceed.
 
     Args:
         path: The image file.

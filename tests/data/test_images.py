@@ -58,19 +58,21 @@ def test_16_bits_are_the_same_from_anywhere(tmp_path, size):
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("shape", [(16, 8), (16, 8, 3)])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_image_is_turned_once(tmp_path, kind, orientation):
+def test_a_turned_image_is_turned_once(tmp_path, kind, shape, orientation):
     exif = Image.Exif()
     exif[274] = orientation
     path = tmp_path / f"a.{kind}"
-    Image.fromarray(noise(16, 8, 3)).save(path, exif=exif)
+    Image.fromarray(noise(*shape)).save(path, exif=exif)
     expected = load_image(path, 12)
     assert torch.equal(as_image(open_image(path), 12), expected)
-    opened = Image.open(io.BytesIO(path.read_bytes()))
-    assert torch.equal(as_image(opened, 12), expected)
-    assert opened.getexif().get(274, 1) == orientation or kind == "tif", (
-        "the caller's is as it was"
-    )
+    with Image.open(path) as opened:
+        if kind == "tif" and orientation > 4:  # Pillow gives wrong pixels, of grey at least
+            refused(lambda: as_image(opened, 12), "give its path")
+        else:
+            assert torch.equal(as_image(opened, 12), expected)
+            assert torch.equal(as_image(opened, 12), expected), "the caller's is as it was"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
