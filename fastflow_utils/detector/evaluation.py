@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from fastflow_utils.data.mvtec import MVTecAD
-from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.metrics import aupimo, aupro, auroc, f1_at, fpr_at, separation
-from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.model import Detector
+from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
 __all__ = ["Evaluation", "evaluate"]
@@ -95,31 +96,41 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: FastFlow, features: Features, dataset: MVTecAD, batch_size: int = 8
+    model: Detector, dataset: MVTecAD, features: Features | None = None, batch_size: int = 8
 ) -> Evaluation:
-    """Return the maps and scores of a test split, given its features.
+    """Return the maps and scores of a test split, computed in the model's inference form.
 
     Args:
         model: Trained.
-        features: Of ``dataset``, from :func:`~fastflow_utils.detector.features.extract`.
         dataset: The test split; its masks are read at the size of the maps.
+        features: Of ``dataset``. Default: they are extracted, from the cache where they are in it.
         batch_size: Images at a time.
+
+    Raises:
+        FastFlowError: If the features are of another network, or of another number of images.
     """
-    model.eval()
-    device = model.backbone.mean.device
-    size = model.backbone.image_size
+    detector = model.for_inference()
+    if features is None:
+        features = extract(detector.backbone, dataset)
+    features.check_source(detector.backbone)
+    if len(features) != len(dataset):
+        raise FastFlowError(
+            f"features of {len(features)} images for a data set of {len(dataset)}: give those of "
+            "this split"
+        )
+    size = detector.backbone.image_size
     maps = torch.empty(len(features), 1, size, size)
     with track(range(len(features)), "evaluating") as bar:
         for start in range(0, len(features), batch_size):
-            batch = [h.to(device) for h in features[start : start + batch_size]]
-            maps[start : start + batch_size] = model.anomaly_map(batch).cpu()
+            batch = [h.to(detector.device) for h in features[start : start + batch_size]]
+            maps[start : start + batch_size] = detector.anomaly_map(batch).cpu()
             bar.update(len(batch[0]))
     return Evaluation(
         dataset=dataset,
         maps=maps,
-        scores=model.score(maps),
+        scores=detector.score(maps),
         masks=dataset.masks(),
         labels=torch.tensor(dataset.labels),
-        image_threshold=float(model.image_threshold),
-        pixel_threshold=float(model.pixel_threshold),
+        image_threshold=float(detector.image_threshold),
+        pixel_threshold=float(detector.pixel_threshold),
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastflow_utils.data.images import image_files, open_image
 from fastflow_utils.detector.heat_maps import colour, outline
-from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.model import Detector
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
@@ -33,7 +33,7 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    model: FastFlow, inputs: list[Path], output: Path | str
+    model: Detector, inputs: list[Path], output: Path | str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Score images of any size; write ``scores.csv`` and one heat map for each image.
 
@@ -47,7 +47,7 @@ def predict(
     ``os.fsdecode(urllib.parse.unquote_to_bytes(uri.removeprefix("file://")))`` is the path.
 
     Args:
-        model: Trained.
+        model: Trained; a FastFlow is folded first.
         inputs: Image files, and folders that are searched for images, subfolders included.
         output: Made if it is missing; an earlier ``scores.csv`` in it is replaced.
 
@@ -63,20 +63,20 @@ def predict(
     files = _find(inputs)
     heat_maps = Path(output) / "heat_maps"
     heat_maps.mkdir(parents=True, exist_ok=True)
-    model.eval()
+    detector = model.for_inference()
     rows, problems, taken = [], [], set[str]()
     with (Path(output) / "scores.csv").open("w", encoding="utf-8", newline="") as scores:
         table = csv.writer(scores, lineterminator="\n")
         table.writerow(Prediction._fields)
         for file, relative in track(files, "predicting"):
             try:
-                anomaly_map, score = _judge(model, file)
+                anomaly_map, score = _judge(detector, file)
             except FastFlowError as error:
                 problems.append(str(error))
                 continue
             name = _free_name(relative, taken)
-            _draw(anomaly_map, model.pixel_threshold.cpu()).save(heat_maps / name)
-            decision = "anomalous" if score >= model.image_threshold else "good"
+            _draw(anomaly_map, detector.pixel_threshold.cpu()).save(heat_maps / name)
+            decision = "anomalous" if score >= detector.image_threshold else "good"
             rows.append(Prediction(_text(file), score, decision, name))
             table.writerow(rows[-1])
             scores.flush()
@@ -102,11 +102,11 @@ def _find(inputs: list[Path]) -> list[tuple[Path, Path]]:
     return files
 
 
-def _judge(model: FastFlow, file: Path) -> tuple[Tensor, float]:
+def _judge(detector: Detector, file: Path) -> tuple[Tensor, float]:
     """Return an image's anomaly map (1, H, W) at the size of the file, and its score."""
     image = open_image(file)
     try:
-        anomaly_map, score = model.predict(image)
+        anomaly_map, score = detector.predict(image)
     except FastFlowError as error:
         raise FastFlowError(f"{file}: {error}") from error
     size = (image.height, image.width)

@@ -60,10 +60,10 @@ PUBLISHED = {
     },
 }
 NOTES = """\
-Published figures are of the original images (700 to 1024 px). [a] anomalib's README: seed 0, at
+Published metrics are of the original images (700 to 1024 px). [a] anomalib's README: seed 0, at
 the epoch that the test split's pixel AUROC chose; ours are of the last epoch. Its pixel F1 of
 Wide-ResNet50-2 on screw (.660) is left out: it repeats the next row's and contradicts the same
-table's other figures. [b] pixel AUROC: the paper's (CaiT), as quoted in U-Flow's table 1; AUPRO:
+table's other metrics. [b] pixel AUROC: the paper's (CaiT), as quoted in U-Flow's table 1; AUPRO:
 measured by U-Flow's authors. The paper's image AUROC by category could not be found."""
 
 LABEL_FREE = """\

@@ -16,14 +16,15 @@ from PIL import Image
 
 from fastflow_utils import cli
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.flows import FlowOptions
+from fastflow_utils.detector.model import Detector, FastFlow
 from fastflow_utils.detector.prediction import predict
 from fastflow_utils.errors import FastFlowError
 
 
 @pytest.fixture(scope="module")
 def model() -> FastFlow:
-    model = FastFlow(Backbone("efficientnet_lite0", image_size=64), steps=1)
+    model = FastFlow(Backbone("efficientnet_lite0", image_size=64), FlowOptions(steps=1))
     model.image_threshold.fill_(0.99)
     return model.eval()
 
@@ -86,7 +87,7 @@ def test_wrong_values_have_no_score(model, wrong):
 
 
 def broken(model: FastFlow) -> FastFlow:
-    copy = FastFlow(model.backbone, steps=1).eval()
+    copy = FastFlow(model.backbone, FlowOptions(steps=1)).eval()
     copy.level_mean.fill_(torch.nan)
     return copy
 
@@ -126,15 +127,15 @@ def test_what_has_no_score_is_told_and_the_others_are_done(model, tmp_path):
 def test_ctrl_c_keeps_the_rows_so_far(model, tmp_path, monkeypatch):
     for number in range(4):
         picture(tmp_path / "in" / f"{number}.png", number)
-    judge, seen = FastFlow.predict, []
+    judge, seen = Detector.predict, []
 
-    def press(self: FastFlow, given: object) -> object:
+    def press(self: Detector, given: object) -> object:
         seen.append(len((tmp_path / "out/scores.csv").read_text().splitlines()))
         if len(seen) == 4:
             raise KeyboardInterrupt
         return judge(self, given)
 
-    monkeypatch.setattr(FastFlow, "predict", press)
+    monkeypatch.setattr(Detector, "predict", press)
     with pytest.raises(KeyboardInterrupt):
         predict(model, [tmp_path / "in"], tmp_path / "out")
     assert seen[1:] == [2, 3, 4], "each row is in the file before the next picture is read"
