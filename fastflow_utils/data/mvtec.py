@@ -11,6 +11,7 @@ The layout, for each category::
 import difflib
 import hashlib
 import os
+import warnings
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -291,7 +292,8 @@ class MVTecAD(Dataset[Sample]):
         Returns:
             Of each defect the number of masks that vanish: they have anomalous pixels, but none
             of these is left at ``image_size``. Only defects with such masks are listed. Their
-            images are anomalous still, but hold nothing that a pixel metric can look for.
+            images are anomalous still, but hold nothing that a pixel metric can look for; a
+            warning says so.
 
         Raises:
             FastFlowError: An image or a mask cannot be read, or a mask is all black or has
@@ -308,7 +310,15 @@ class MVTecAD(Dataset[Sample]):
                 f"no truth to evaluate on in {folder}: {_summary(wrong, folder)}; correct these "
                 "files or take their images away (`fastflow data check` lists every problem)"
             )
-        return dict(Counter(path.parent.name for _, path in findings))
+        vanished = dict(Counter(path.parent.name for _, path in findings))
+        if vanished:
+            warnings.warn(
+                f"'{self.category}': at {self.image_size} px nothing is left of so many masks of "
+                f"these defects: {vanished}; pixel metrics cannot count them, a larger image size "
+                "keeps them",
+                stacklevel=2,
+            )
+        return vanished
 
     def counts(self) -> dict[str, int]:
         """How many images each defect's folder holds, ``good`` among them."""
