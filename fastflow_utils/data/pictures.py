@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import laplace
 from torch import Tensor
 
+from fastflow_utils.compute import check_seed
 from fastflow_utils.data.images import image_files, load_image
 from fastflow_utils.data.sample_set import defects, render
 from fastflow_utils.errors import FastFlowError
@@ -147,7 +148,7 @@ def arrange(
         hold_out: The share of pictures that training does not see, in (0, 1).
         leave_out: Names of files to copy nowhere, such as near duplicates: a picture in
             training and its twin among those held out make a detector look better than it is.
-        seed: Fixes which are held out; at least 0.
+        seed: Fixes which are held out.
 
     Returns:
         The root, for :class:`~fastflow_utils.data.mvtec.MVTecAD`.
@@ -177,8 +178,7 @@ def arrange(
         )
     if not 0 < hold_out < 1:
         raise FastFlowError(f"hold_out={hold_out}: expected a share between 0 and 1")
-    if seed < 0:
-        raise FastFlowError(f"seed={seed}: expected a whole number, at least 0")
+    check_seed(seed)
     if home.exists():
         raise FastFlowError(f"{home} exists already: delete it or choose another category's name")
     count = min(max(1, round(hold_out * len(files))), len(files) - 2)

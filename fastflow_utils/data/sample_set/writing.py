@@ -14,6 +14,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
+from fastflow_utils.compute import check_seed
 from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.data.sample_set.categories import CATALOGUE
 from fastflow_utils.data.sample_set.rendering import CATEGORIES, defects, render
@@ -23,7 +24,6 @@ from fastflow_utils.frontend import track
 __all__ = ["make"]
 
 VERSION = 2  # raise it whenever a pixel changes, so that old and new images never mix
-SEEDS = 2**63  # a 64-bit integer, so that every tool reads the label alike
 LABEL = "sample_set.json"
 Label = dict[str, Any]  # what that file says: version and arguments
 
@@ -59,9 +59,9 @@ def make(
         like_mvtec: Take MVTec AD's own numbers of images instead of these three; its anomalous
             images are shared out evenly among our defects.
         severity: From 0, invisible, to 1, gross; None draws it for each image.
-        seed: Fixes every pixel; from 0 to 2**63 - 1. An image depends on it, on size and
-            severity, on the folder and on the number in its name, and on nothing else: more
-            images leave the first ones as they were.
+        seed: Fixes every pixel. An image depends on it, on size and severity, on the folder and
+            on the number in its name, and on nothing else: more images leave the first ones as
+            they were.
         workers: Threads that draw at the same time; None for one per processor, at most eight.
 
     Raises:
@@ -109,12 +109,12 @@ def _require_in_range(given: Label) -> None:
     severity = given["severity"] or 0
     counts = [given[name] for name in ("train", "good", "per_defect")]
     fits = given["size"] >= 64 and min(counts) >= 0 and given["workers"] >= 1
-    if not (fits and 0 <= severity <= 1 and 0 <= given["seed"] < SEEDS):
+    if not (fits and 0 <= severity <= 1):
         raise FastFlowError(
             f"cannot make a sample set with {_listed(given)}: the size must be at least 64, "
-            "workers at least 1, the severity in [0, 1], the seed at least 0 and below 2**63, "
-            "and the others at least 0"
+            "workers at least 1, the severity in [0, 1] and the others at least 0"
         )
+    check_seed(given["seed"])
 
 
 def _processors() -> int:
