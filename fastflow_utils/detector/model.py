@@ -14,6 +14,7 @@ from einops import reduce
 from torch import Tensor, nn
 
 from fastflow_utils.compute import Precision, check_seed, resolve_precision
+from fastflow_utils.data.images import Picture, as_images
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.flows import Flow, FlowLayer, FlowOptions, Subnet
 from fastflow_utils.detector.folding import FoldedFlow, NotFoldableError
@@ -171,11 +172,26 @@ class Detector(nn.Module):
         return self
 
     @torch.no_grad()
-    def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``anomaly_map`` (B, 1, H, W) and ``score`` (B,) of ``image`` (B, 3, H, W)."""
+    def predict(self, pictures: Picture | Sequence[Picture]) -> tuple[Tensor, Tensor]:
+        """Return ``anomaly_map`` (B, 1, H, W) and ``score`` (B,) of pictures of any size.
+
+        Args:
+            pictures: Paths, Pillow images, arrays or tensors, one or several, as
+                :func:`~fastflow_utils.data.images.as_images` takes them.
+
+        Raises:
+            FastFlowError: A picture cannot be used as one, or its score is not finite.
+        """
         detector = self.for_inference()
-        anomaly_map = detector.anomaly_map(detector.backbone(image.to(detector.device)))
-        return anomaly_map, detector.score(anomaly_map)
+        images = as_images(pictures, detector.backbone.image_size)
+        anomaly_map = detector.anomaly_map(detector.backbone(images.to(detector.device)))
+        score = detector.score(anomaly_map)
+        if not score.isfinite().all():
+            raise FastFlowError(
+                f"scores of {score.tolist()}: expected finite ones; the model's weights or its "
+                "calibration are broken, so train it again"
+            )
+        return anomaly_map, score
 
     def _check_levels(self, features: Sequence[Tensor]) -> None:
         if len(features) != len(self.flows):

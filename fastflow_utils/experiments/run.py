@@ -77,6 +77,7 @@ def run(
             f"the test split of '{category}' holds {test.counts()}: to evaluate, it needs both "
             "good and anomalous images"
         )
+    vanished = test.check_masks()
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     (output / "metrics.json").unlink(missing_ok=True)  # no old figures beside a new model
@@ -116,6 +117,7 @@ def run(
         "seed": seed,
         "protocol": "last epoch",
         "category": test.title,
+        "vanished_masks": vanished,
         "recipe": asdict(recipe),
         "device": str(device),
         "threads": torch.get_num_threads(),
