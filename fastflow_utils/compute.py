@@ -4,42 +4,93 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["convolution_dtype", "in_chunks", "precision", "select_device", "side_by_side"]
+__all__ = [
+    "Precision",
+    "check_seed",
+    "convolution_dtype",
+    "dtype_of",
+    "in_chunks",
+    "resolve_precision",
+    "select_device",
+    "side_by_side",
+]
 
+Precision = Literal["float32", "bfloat16"]
 Map = Callable[..., Iterator[Tensor]]
 
 
-def precision() -> str:
-    """Return what the environment variable ``FASTFLOW_PRECISION`` asks for, by default "auto"."""
-    return os.environ.get("FASTFLOW_PRECISION", "auto")
+def resolve_precision(asked: str = "auto", device: torch.device | str | None = None) -> Precision:
+    """Return the number format of the subnets' convolutions; everything else is float32.
+
+    Asked for "auto", the environment variable ``FASTFLOW_PRECISION`` decides; without it,
+    bfloat16 where the device multiplies it natively, else float32. So "auto" means one thing on
+    one machine and another on the next: whoever computes keeps the answer, and hands it on.
+
+    Args:
+        asked: "auto", "float32" or "bfloat16". The latter two work on every device, slowly where
+            the hardware has no bfloat16.
+        device: Where to compute. Default: as :func:`select_device`.
+
+    Raises:
+        FastFlowError: If the argument or the variable has another value.
+
+    Example:
+        >>> resolve_precision("float32")
+        'float32'
+    """
+    source = "precision"
+    if asked == "auto" and (named := os.environ.get("FASTFLOW_PRECISION")):
+        source, asked = "FASTFLOW_PRECISION", named
+    for known in get_args(Precision):
+        if asked == known:
+            return cast(Precision, known)
+    if asked != "auto":
+        raise FastFlowError(f"{source}: {asked!r}: expected auto, float32 or bfloat16")
+    device = select_device() if device is None else torch.device(device)
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch has it
+    native = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    return "bfloat16" if native else "float32"
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """Return torch's type for a precision.
+
+    Example:
+        >>> dtype_of("bfloat16")
+        torch.bfloat16
+    """
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
 def convolution_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it natively, else float32.
+    """Return the type that "auto" means on a device: :func:`resolve_precision`."""
+    return dtype_of(resolve_precision("auto", device))
 
-    The environment variable ``FASTFLOW_PRECISION`` (``auto``, ``float32``, ``bfloat16``) decides
-    otherwise.
+
+def check_seed(seed: int) -> int:
+    """Return a seed that every random generator takes as it is: 0 to 2**63 - 1.
+
+    torch takes negative seeds, numpy does not, and neither takes more than 64 bits.
 
     Raises:
-        FastFlowError: If the variable has another value.
+        FastFlowError: If it is anything else.
+
+    Example:
+        >>> check_seed(3)
+        3
     """
-    wanted = precision()
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if wanted in known:
-        return known[wanted]
-    if wanted != "auto":
-        raise FastFlowError(f"FASTFLOW_PRECISION='{wanted}': expected auto, {' or '.join(known)}")
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
-    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch has it
-    native = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
-    return torch.bfloat16 if native else torch.float32
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise FastFlowError(f"seed {seed!r}: expected a whole number from 0 to {2**63 - 1}")
+    return seed
 
 
 @contextmanager

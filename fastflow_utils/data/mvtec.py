@@ -36,6 +36,7 @@ __all__ = [
     "data_home",
     "data_root",
     "digest",
+    "is_mvtec_ad",
     "is_sample_set",
 ]
 
@@ -103,6 +104,15 @@ def categories(root: Path | str) -> list[str]:
 def is_sample_set(root: Path | str, category: str) -> bool:
     """Whether a category's images are our own renderings: figures and tables must say so."""
     return Path(root, category, "sample_set.json").is_file()
+
+
+def is_mvtec_ad(root: Path | str, category: str) -> bool:
+    """Whether a category has MVTec AD's own name and numbers of images, and is not ours."""
+    if category not in OFFICIAL_COUNTS or is_sample_set(root, category):
+        return False
+    train, test = (_split_files(Path(root, category, split)) for split in get_args(Split))
+    good = sum(path.parent.name == GOOD for path in test)
+    return (len(train), good, len(test) - good) == OFFICIAL_COUNTS[category]
 
 
 def digest(root: Path | str, category: str) -> str:

@@ -64,8 +64,8 @@ def fit(
     A tenth of the images is held out of the training. Their likelihood says how well the model
     generalises, and ``FastFlow.calibrate`` takes the maps' scales and the thresholds from them.
 
-    Ctrl-C stops early and leaves the model as usable as the batches done so far have made it; the
-    history then ends there and says so in ``history.attrs["interrupted"]``.
+    Ctrl-C stops early: the model is calibrated as the batches done so far have made it, and
+    KeyboardInterrupt is raised again. Who wants that model catches it.
 
     Args:
         model: Its flows are trained; its backbone is frozen.
@@ -88,6 +88,7 @@ def fit(
 
     Raises:
         FastFlowError: If there is nothing to train on, or the loss stops being finite.
+        KeyboardInterrupt: After Ctrl-C, the model being calibrated.
     """
     if epochs < 1 or batch_size < 1:
         raise FastFlowError(
@@ -169,6 +170,6 @@ def fit(
     except KeyboardInterrupt:
         interrupted = True
     model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
-    table = pd.DataFrame(history)
-    table.attrs["interrupted"] = interrupted
-    return table
+    if interrupted:
+        raise KeyboardInterrupt
+    return pd.DataFrame(history)
