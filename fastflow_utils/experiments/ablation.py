@@ -9,7 +9,7 @@ variants are compared on the same category and seed, so what is common to both c
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -86,21 +86,24 @@ def train(
     check_seed(seed)
     model = recipe.build_model(backbone, seed)
     history = fit(model, features, seed=seed, **recipe.training(len(features)))
-    held_out = features[split(len(features), torch.Generator().manual_seed(seed))[1]]
+    held_out = split(len(features), torch.Generator().manual_seed(seed))[1]
     flows = [Fused(cast(Flow, flow), dtype_of(recipe.precision)) for flow in model.flows]
 
-    def positions(batch: list[Tensor]) -> dict[bool, list[Tensor]]:
-        counted, alone = [], []
-        for flow, h in zip(flows, batch, strict=True):
-            z, shares = flow.local(h)
-            alone.append(reduce(0.5 * z**2, "b c h w -> b 1 h w", "mean") + HALF_LOG_2PI)
-            counted.append(alone[-1] - shares / z.shape[1])
-        return {True: counted, False: alone}
+    def positions(batches: Iterable[list[Tensor]]) -> dict[bool, list[Tensor]]:
+        counted: list[list[Tensor]] = [[] for _ in flows]
+        alone: list[list[Tensor]] = [[] for _ in flows]
+        for batch in batches:
+            for level, (flow, h) in enumerate(zip(flows, batch, strict=True)):
+                z, shares = flow.local(h)
+                energy = reduce(0.5 * z**2, "b c h w -> b 1 h w", "mean") + HALF_LOG_2PI
+                alone[level].append(energy)
+                counted[level].append(energy - shares / z.shape[1])
+        return {True: list(map(torch.cat, counted)), False: list(map(torch.cat, alone))}
 
     return Trained(
         recipe,
-        positions(held_out),
-        positions(test[:]),
+        positions(features[index] for index in held_out.split(16)),
+        positions(test.batches(16)),
         sum(p.numel() for p in model.flows.parameters()),
         history,
     )

@@ -98,8 +98,10 @@ def collect(folder: Path | str) -> Report:
     runs, left_out = _newest(finished)
     runs, failed = _latest_outcome(runs, failed)
     sections = []
-    for data in sorted(set(runs["data"]), key=lambda data: (data not in FIRST, data)):
-        sections += _sections(data, runs[runs["data"] == data], failed[failed["data"] == data])
+    for data in [*FIRST, *sorted(set(runs["data"]) - set(FIRST))]:
+        if data in set(runs["data"]):
+            of_data = (each[each["data"] == data] for each in (runs, failed))
+            sections += _sections(data, *of_data)
     return Report(sections, [*LEGEND, *_failures(failed), *left_out, *notes])
 
 
