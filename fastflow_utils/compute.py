@@ -21,49 +21,70 @@ __all__ = [
     "select_device",
 ]
 
+Precision = Literal["float32", "bfloat16"]
 Map = Callable[..., Iterator[Tensor]]
 
 
-Precision = Literal["float32", "bfloat16"]
-"""The number format of the subnets' convolutions; everything that is added up is float32."""
+def resolve_precision(asked: str = "auto", device: torch.device | str | None = None) -> Precision:
+    """Return the number format of the subnets' convolutions; everything else is float32.
 
-
-def resolve_precision(asked: str = "auto", device: torch.device | str = "cpu") -> Precision:
-    """Return the number format to compute in: what is asked for, or what suits the hardware.
+    Asked for "auto", the environment variable ``FASTFLOW_PRECISION`` decides; without it,
+    bfloat16 where the device multiplies it natively, else float32. So "auto" means one thing on
+    one machine and another on the next: whoever computes keeps the answer, and hands it on.
 
     Args:
-        asked: "float32", "bfloat16", or "auto": what the environment variable
-            ``FASTFLOW_PRECISION`` says, else bfloat16 where ``device`` multiplies it natively,
-            else float32.
-        device: Where it will be computed.
+        asked: "auto", "float32" or "bfloat16". The latter two work on every device, slowly where
+            the hardware has no bfloat16.
+        device: Where to compute. Default: as :func:`select_device`.
 
     Raises:
-        FastFlowError: If it is none of these.
+        FastFlowError: If the argument or the variable has another value.
 
     Example:
         >>> resolve_precision("float32")
         'float32'
     """
-    if asked == "auto":
-        asked = os.environ.get("FASTFLOW_PRECISION", "auto")
-    if asked == "auto":
-        return "bfloat16" if _multiplies_bfloat16(torch.device(device)) else "float32"
-    if asked not in get_args(Precision):
-        expected = " or ".join(get_args(Precision))
-        raise FastFlowError(f"precision '{asked}': expected auto, {expected}")
-    return cast(Precision, asked)
-
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
+    source = "precision"
+    if asked == "auto" and (named := os.environ.get("FASTFLOW_PRECISION")):
+        source, asked = "FASTFLOW_PRECISION", named
+    for known in get_args(Precision):
+        if asked == known:
+            return cast(Precision, known)
+    if asked != "auto":
+        raise FastFlowError(f"{source}: {asked!r}: expected auto, float32 or bfloat16")
+    device = select_device() if device is None else torch.device(device)
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(False))
+        return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
     able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch has it
-    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    native = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    return "bfloat16" if native else "float32"
 
 
 def dtype_of(precision: Precision) -> torch.dtype:
-    """Return torch's name of a number format."""
+    """Return torch's type for a precision.
+
+    Example:
+        >>> dtype_of("bfloat16")
+        torch.bfloat16
+    """
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed that every random generator takes as it is: 0 to 2**32 - 1.
+
+    torch takes negative seeds, numpy does not, and some generators take 32 bits only.
+
+    Raises:
+        FastFlowError: If it is anything else.
+
+    Example:
+        >>> check_seed(3)
+        3
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise FastFlowError(f"seed {seed!r}: expected a whole number from 0 to {2**32 - 1}")
+    return seed
 
 
 @contextmanager
@@ -123,19 +144,3 @@ def select_device(name: str = "auto") -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise FastFlowError("device 'cuda': torch sees no GPU here; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def check_seed(seed: int) -> int:
-    """Return a seed that every generator takes.
-
-    Raises:
-        FastFlowError: If it is no whole number from 0 to 2**32 - 1.
-
-    Example:
-        >>> check_seed(-1)
-        Traceback (most recent call last):
-        fastflow_utils.errors.FastFlowError: seed -1: expected a whole number from 0 to 4294967295
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise FastFlowError(f"seed {seed}: expected a whole number from 0 to {2**32 - 1}")
-    return seed

@@ -65,6 +65,8 @@ def test_run_writes_what_the_contract_names(finished):
     assert set(metrics["seconds"]) == {"features", "train", "evaluate", "total"}
     assert (metrics["epochs"], metrics["seed"], metrics["protocol"]) == (3, 0, "last epoch")
     assert {"torch", "timm", "fastflow-utils", "python"} <= set(metrics["versions"])
+    assert metrics["recipe"]["precision"] in ("float32", "bfloat16")
+    assert (metrics["category"], metrics["sample_set"]) == ("disc", False)
     assert {path.suffix for path in (finished / "model").iterdir()} == {".json", ".safetensors"}
     figures = sorted(path.name for path in (finished / "figures").glob("*.png"))
     assert figures == ["gallery.png", "roc.png", "scores.png", "training.png"]
@@ -79,13 +81,13 @@ def test_run_finds_bright_squares(finished):
 
 
 def test_run_prints_the_table_and_where_things_are(tiny, tmp_path, capsys):
-    assert run(tiny, tmp_path / "out") == 0
+    assert run(tiny, tmp_path / "out", "--precision", "float32") == 0
     printed = capsys.readouterr().out
-    for expected in ("image AUROC", "pixel AUROC", "oracle", "spot", str(tmp_path / "out")):
+    for expected in ("image AUROC", "oracle", "spot", "cpu in float32", str(tmp_path / "out")):
         assert expected in printed
 
 
-def test_same_seed_same_figures_and_the_saved_recipe_repeats_them(finished, tiny, tmp_path):
+def test_same_seed_same_metrics_and_the_saved_recipe_repeats_them(finished, tiny, tmp_path):
     again = ("--config", finished / "recipe.yaml", "--device", "cpu", "--output", tmp_path)
     assert fastflow("run", "--data", tiny, "--category", "disc", *again) == 0
     first, second = (
@@ -224,6 +226,15 @@ MISTAKES = {
     ),
     "bad config": (["run", "--data", "{tiny}", "--category", "disc", "--config", "none"], "none"),
     "bad epochs": (["run", "--data", "{tiny}", "--category", "disc", "--epochs", "0"], "epochs"),
+    "a seed of 67 bits": (
+        ["run", "--data", "{tiny}", "--category", "disc", "--seed", "99999999999999999999"],
+        "seed 99999999999999999999: expected a whole number from 0",
+    ),
+    "a negative seed": (
+        ["run", "--data", "{tiny}", "--category", "disc", "--seed", "-1"],
+        "seed -1: expected",
+    ),
+    "unknown precision": (["run", "--category", "disc", "--precision", "int8"], "int8"),
     "not a number": (["run", "--category", "disc", "--epochs", "many"], "--epochs"),
     "unknown option": (["run", "--categroy", "disc"], "categroy"),
     "unknown command": (["rum"], "rum"),
@@ -303,11 +314,44 @@ def test_ctrl_c_keeps_the_model(tiny, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(FastFlow, "nll", press)
     assert run(tiny, tmp_path) == 1
+    assert capsys.readouterr().err == "interrupted: what was finished is kept\n"
     assert not (tmp_path / "metrics.json").exists()
     assert FastFlow.load(tmp_path / "model").backbone.image_size == 64
 
 
-def test_a_failed_run_leaves_no_old_figures(finished, tiny, tmp_path, monkeypatch):
+def test_ctrl_c_before_the_first_batch_leaves_no_model(tiny, tmp_path, monkeypatch):
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FastFlow, "nll", press)
+    assert run(tiny, tmp_path) == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_smoothing_beyond_the_image_is_told_before_training(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "fit", lambda *a, **k: pytest.fail("trained all the same"))
+    (tmp_path / "wide.yaml").write_text("smoothing: 22")
+    assert run(tiny, tmp_path / "out", "--config", tmp_path / "wide.yaml") == 2
+    assert "smoothing: 22 in the recipe: expected a number from 0 to 21" in capsys.readouterr().err
+
+
+def test_own_data_is_named_by_its_folder_whatever_its_category_is_called(tiny, tmp_path, capsys):
+    """Twelve pictures in a folder called zipper are not MVTec AD's."""
+    for root, data in {"factory": "factory", "MVTec AD": "folder MVTec AD"}.items():
+        (tmp_path / root).mkdir()
+        (tmp_path / root / "zipper").symlink_to(tiny / "disc")
+        arguments = ("--data", tmp_path / root, "--category", "zipper", "--image-size", 64)
+        output = tmp_path / "runs" / root
+        assert fastflow("run", *arguments, "--epochs", 1, "--output", output) == 0
+        assert json.loads((output / "metrics.json").read_text())["data"] == data
+    capsys.readouterr()
+    assert fastflow("report", tmp_path / "runs") == 0
+    told = capsys.readouterr().out
+    assert "image AUROC, factory" in told and "image AUROC, folder MVTec AD" in told
+    assert "PatchCore" not in told and "paper" not in told
+
+
+def test_a_failed_run_leaves_no_old_metrics(finished, tiny, tmp_path, monkeypatch):
     (tmp_path / "metrics.json").write_text("{}")
 
     def fail(*_: object, **__: object) -> None:

@@ -78,7 +78,7 @@ class FoldedFlow(FlowLayer):
         self._fold(exact)
         self.requires_grad_(False)
         _compare(exact, self)
-        self.to(dtype=dtype, memory_format=torch.channels_last)
+        self.to(dtype).to(memory_format=torch.channels_last)
         for step in self.steps:
             if isinstance(step, _FoldedStep) and precision != "float32":
                 step.subnet.to(dtype_of(precision))

@@ -48,9 +48,8 @@ class FlowWalk:
     @property
     def nll(self) -> Tensor:
         """Mean nll of the points if the flow ended here, (L + 1,), in nats per dimension."""
-        log_p = standard_normal(self.points.flatten(0, 1)[..., None, None]).flatten()
-        log_p = log_p.unflatten(0, self.log_det.shape) + self.log_det
-        return -log_p.mean(1) / 2
+        log_p = standard_normal(self.points.flatten(0, 1)[..., None, None])
+        return -(log_p.reshape(self.log_det.shape) + self.log_det).mean(1) / 2
 
 
 @torch.no_grad()
