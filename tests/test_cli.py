@@ -84,6 +84,18 @@ def test_run_prints_the_table_and_where_things_are(tiny, tmp_path, capsys):
         assert expected in printed
 
 
+def test_run_without_the_extra_course_keeps_its_results(tiny, tmp_path, capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("fastflow_utils.course")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("fastflow_utils.course", raising=False)
+    monkeypatch.setitem(sys.modules, "seaborn", None)  # as if it were not installed
+    assert run(tiny, tmp_path / "out", "--epochs", 1) == 0
+    out, err = capsys.readouterr()
+    assert "no figures: seaborn is not installed" in err and "fastflow-utils[course]" in err
+    assert "image AUROC" in out and "figures/" not in out
+    assert (tmp_path / "out" / "metrics.json").is_file()
+
+
 def test_same_seed_same_figures_and_the_saved_recipe_repeats_them(finished, tiny, tmp_path):
     again = ("--config", finished / "recipe.yaml", "--device", "cpu", "--output", tmp_path)
     assert fastflow("run", "--data", tiny, "--category", "disc", *again) == 0

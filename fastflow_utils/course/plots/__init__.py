@@ -28,7 +28,7 @@ from fastflow_utils.course.plots.judging import (
     strips,
     training_curve,
 )
-from fastflow_utils.course.plots.pictures import colour_bar, image_grid, montage
+from fastflow_utils.course.plots.grids import colour_bar, image_grid, montage
 from fastflow_utils.course.plots.style import (
     OTHER_COLOURS,
     STYLE,
