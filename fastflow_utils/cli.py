@@ -400,7 +400,9 @@ def _check(root: Path) -> None:
     table = mvtec.check(root)
     typer.echo(_table(table.reset_index()))
     if table["problems"].astype(bool).any():
-        raise FastFlowError(f"problems in {root}: correct those in the last column, then check again")
+        raise FastFlowError(
+            f"problems in {root}: correct what the last column names, then check again"
+        )
 
 
 def _table(table: "pd.DataFrame") -> str:
