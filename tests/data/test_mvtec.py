@@ -21,7 +21,7 @@ from fastflow_utils.data.mvtec import (
 )
 from fastflow_utils.errors import FastFlowError
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "mvtec"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "mvtec"
 
 
 def save(path: Path, value=128, size=(8, 8), mode="L", **options) -> Path:
