@@ -29,10 +29,10 @@ help:  ## this list
 tutorial: $(READY)  ## execute the notebooks; results, and pages to read in build/html
 	@$(PY) notebooks/run.py html
 
-test: $(READY)  ## the package, the notebooks and the set-up
+test: $(READY)  ## the package, the solutions of the exercises and the set-up
 	@$(PY) -m pytest -n 2
 
-test-browser: $(READY)  ## the notebooks in JupyterLab and their pages, in headless Chromium
+test-browser: $(READY)  ## execute the notebooks in JupyterLab; their pages, in headless Chromium
 	@$(PY) -m pytest -n 2 tests/browser
 
 setup: $(READY)  ## the virtual environment alone
