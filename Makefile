@@ -30,7 +30,7 @@ tutorial: $(READY)  ## execute the notebooks; results, and pages to read in buil
 	@$(PY) notebooks/run.py html
 
 test: $(READY)  ## the package, the solutions of the exercises and the set-up
-	@$(PY) -m pytest -n 2
+	@$(PY) -m pytest -n 2 --dist worksteal
 
 test-browser: $(READY)  ## execute the notebooks in JupyterLab; their pages, in headless Chromium
 	@$(PY) -m pytest -n 2 tests/browser

@@ -116,7 +116,7 @@ def tables(store: dict[str, Any]) -> str:
     lines = [
         f"Measured by `make course` on {store['cores']} cores; empty cache of features, sample "
         "set. The last column counts plausible wrong answers, each of which its checker rejects "
-        "with a hint (`tests/test_exercises.py`).",
+        "with a hint (`tests/course/test_exercises.py`).",
         "",
         f"| notebook | {' | '.join(heads)} | wrong answers rejected |",
         "|---|" + "---:|" * len(names),
