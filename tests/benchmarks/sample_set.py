@@ -10,7 +10,8 @@ Three sets, each of another seed, and a detector of that seed on each of the fif
 - for the first seed, the same model on test images of one severity each.
 
 What is in ``build/sample_set`` already is not measured again, and several processes share the
-work. The figures are kept in ``sample_set.json`` beside this file.
+work. The results are kept in ``sample_set.json`` beside this file. The command ends with exit code
+1 where they miss a bar: :func:`missed`.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from bars import at_least, at_most, stop_if_missed
 from filelock import FileLock, Timeout
 from PIL import Image
 from results import spread, stop_unless_complete, written
@@ -47,7 +49,7 @@ PAGE = HERE / "README.md"
 SHEET = HERE.parent.parent / "notebooks" / "figures" / "sample_set.jpg"
 SEEDS = (0, 1, 2)
 SEVERITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-FIGURES = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro", "aupimo")
+METRICS = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro", "aupimo")
 
 
 def pixel_gaussian(root: Path, category: str) -> float:
@@ -74,7 +76,7 @@ def by_severity(model: Any, category: str) -> list[float]:
 
 
 def is_measured(file: Path) -> bool:
-    """Return whether the figures are there, and of images as they are drawn today."""
+    """Return whether the metrics are there, and of images as they are drawn today."""
     return file.exists() and json.loads(file.read_text())["version"] == VERSION
 
 
@@ -86,17 +88,17 @@ def measure(folder: Path) -> None:
             output = folder / f"seed{seed}" / category
             output.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(Timeout), FileLock(output / "lock", timeout=0):
-                if is_measured(output / "figures.json"):
+                if is_measured(output / "measured.json"):
                     continue
                 with TemporaryDirectory() as cache:
                     os.environ["FASTFLOW_CACHE"] = cache
                     done = run(recipe_for(), root, category, output, seed=seed)
-                figures: dict[str, Any] = {name: done.metrics[name] for name in FIGURES}
-                figures |= {"pixel_gaussian": pixel_gaussian(root, category), "version": VERSION}
+                measured: dict[str, Any] = {name: done.metrics[name] for name in METRICS}
+                measured |= {"pixel_gaussian": pixel_gaussian(root, category), "version": VERSION}
                 if seed == SEEDS[0]:
-                    figures["by_severity"] = by_severity(done.model, category)
-                (output / "figures.json").write_text(json.dumps(figures))
-                print(f"seed {seed} {category:11} {json.dumps(figures)}", flush=True)
+                    measured["by_severity"] = by_severity(done.model, category)
+                (output / "measured.json").write_text(json.dumps(measured))
+                print(f"seed {seed} {category:11} {json.dumps(measured)}", flush=True)
 
 
 def cost() -> dict[str, float]:
@@ -124,9 +126,9 @@ def looks() -> dict[str, list[float]]:
 
 
 def collect(folder: Path) -> dict[str, Any]:
-    """Return the figures of all runs."""
+    """Return the metrics of all runs."""
     files = {
-        category: [folder / f"seed{seed}" / category / "figures.json" for seed in SEEDS]
+        category: [folder / f"seed{seed}" / category / "measured.json" for seed in SEEDS]
         for category in CATEGORIES
     }
     stop_unless_complete(file for seeds in files.values() for file in seeds)
@@ -158,7 +160,7 @@ def tables(store: dict[str, Any]) -> str:
         "| pixel F1 (oracle) | AUPRO | AUPIMO |",
         "|---|" + "---:|" * 6,
     ]
-    names = ("pixel_gaussian", *FIGURES)
+    names = ("pixel_gaussian", *METRICS)
     for category, runs in store["runs"].items():
         cells = [spread([one[name] for one in runs]) for name in names]
         lines.append(f"| {category} | {' | '.join(cells)} |")
@@ -177,11 +179,29 @@ def tables(store: dict[str, Any]) -> str:
 
 
 def mean_by_seed(store: dict[str, Any], name: str) -> list[float]:
-    """Return a figure's mean over the categories, for each seed."""
+    """Return a metric's mean over the categories, for each seed."""
     return [
         statistics.mean(runs[place][name] for runs in store["runs"].values())
         for place in range(len(SEEDS))
     ]
+
+
+def missed(store: dict[str, Any]) -> list[str]:
+    """Return a sentence for each bar missed: neither hopeless nor trivial, quick and small."""
+    found = []
+    for place, seed in enumerate(SEEDS):
+        gaussian = mean_by_seed(store, "pixel_gaussian")[place]
+        flow = mean_by_seed(store, "image_auroc")[place]
+        areas = {name: runs[place]["image_auroc"] for name, runs in store["runs"].items()}
+        worst = min(areas, key=areas.__getitem__)
+        hard = sum(area < 0.97 for area in areas.values())
+        found += at_most(f"seed {seed}, mean image AUROC of the pixel Gaussian", gaussian, 0.80)
+        found += at_least(f"seed {seed}, mean image AUROC", flow, 0.93)
+        found += at_most(f"seed {seed}, mean image AUROC", flow, 0.99)
+        found += at_least(f"seed {seed}, image AUROC of {worst}", areas[worst], 0.75)
+        found += at_least(f"seed {seed}, categories with an image AUROC below .97", hard, 3)
+    found += at_most("seconds to make it", store["cost"]["seconds"], 40)
+    return found + at_most("megabytes", store["cost"]["megabytes"], 60)
 
 
 def main() -> None:
@@ -193,9 +213,11 @@ def main() -> None:
         measure(arguments.folder)
         Image.fromarray(contact_sheet(columns=3, size=112)).save(SHEET, quality=85)
         STORE.write_text(json.dumps(collect(arguments.folder), indent=1) + "\n")
-    block = tables(json.loads(STORE.read_text()))
+    store = json.loads(STORE.read_text())
+    block = tables(store)
     PAGE.write_text(written(PAGE.read_text(), block, "sample-set"))
     print(block)
+    stop_if_missed(missed(store))
 
 
 if __name__ == "__main__":
