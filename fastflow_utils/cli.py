@@ -413,7 +413,7 @@ def _check(root: Path) -> None:
     table = mvtec.check(root)
     typer.echo(_table(table.reset_index()))
     if table["problems"].astype(bool).any():
-        raise FastFlowError(f"problems in {root}: mend those in the last column, then check again")
+        raise FastFlowError(f"problems in {root}: correct those in the last column, then check again")
 
 
 def _table(table: "pd.DataFrame") -> str:

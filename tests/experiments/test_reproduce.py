@@ -223,7 +223,7 @@ def test_half_a_file_is_no_finished_run(runs, jobs, tmp_path):
 
 
 def test_a_broken_image_costs_its_own_runs_only(runs, pair, tmp_path, capsys):
-    root, output = tmp_path / "data", tmp_path / "runs"
+    root, output = tmp_path / pair.name, tmp_path / "runs"
     shutil.copytree(pair, root)
     broken = root / "disc" / "test" / "good" / "002.png"
     whole = broken.read_bytes()
