@@ -6,6 +6,7 @@ The commands import what they need themselves, so that help and mistakes answer 
 timm and matplotlib take seconds to import.
 """
 
+import io
 import os
 import sys
 from enum import StrEnum
@@ -167,7 +168,7 @@ def predict(
     detector = FastFlow.load(model).to(select_device(device))
     table, problems = score(detector, images, output)
     if len(table):
-        typer.echo(_table(table.nlargest(10, "score")))
+        typer.echo(_table(table.nlargest(10, "score").drop(columns="heat_map")))
     typer.echo(f"{len(table)} images scored, higher is more anomalous: {output}/scores.csv")
     if problems:
         for problem in problems[:-1]:
@@ -369,7 +370,6 @@ def sample(
     ] = None,
 ) -> None:
     """Make the procedural sample set."""
-
     from fastflow_utils.data import sample_set
 
     names = sample_set.CATEGORIES if categories is None else _names(categories)
@@ -407,13 +407,14 @@ def import_(
 
 
 def _check(root: Path) -> None:
-
     from fastflow_utils.data import mvtec
 
     table = mvtec.check(root)
     typer.echo(_table(table.reset_index()))
     if table["problems"].astype(bool).any():
-        raise FastFlowError(f"problems in {root}: correct those in the last column, then check again")
+        raise FastFlowError(
+            f"problems in {root}: correct those in the last column, then check again"
+        )
 
 
 def _table(table: "pd.DataFrame") -> str:
@@ -425,6 +426,9 @@ def main() -> None:
     # Before torch is imported: threads that wait by spinning for long make training ten times
     # slower as soon as another process is busy; to sleep at once would make it twice as slow.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no name is a reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except (FastFlowError, OSError) as error:

@@ -14,12 +14,11 @@ from fastflow_utils.errors import FastFlowError
 __all__ = [
     "Precision",
     "check_seed",
-    "convolution_dtype",
     "dtype_of",
     "in_chunks",
+    "in_threads",
     "resolve_precision",
     "select_device",
-    "side_by_side",
 ]
 
 Precision = Literal["float32", "bfloat16"]
@@ -71,15 +70,10 @@ def dtype_of(precision: Precision) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
-def convolution_dtype(device: torch.device) -> torch.dtype:
-    """Return the type that "auto" means on a device: :func:`resolve_precision`."""
-    return dtype_of(resolve_precision("auto", device))
-
-
 def check_seed(seed: int) -> int:
-    """Return a seed that every random generator takes as it is: 0 to 2**63 - 1.
+    """Return a seed that every random generator takes as it is: 0 to 2**32 - 1.
 
-    torch takes negative seeds, numpy does not, and neither takes more than 64 bits.
+    torch takes negative seeds, numpy does not, and some generators take 32 bits only.
 
     Raises:
         FastFlowError: If it is anything else.
@@ -88,13 +82,13 @@ def check_seed(seed: int) -> int:
         >>> check_seed(3)
         3
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise FastFlowError(f"seed {seed!r}: expected a whole number from 0 to {2**63 - 1}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise FastFlowError(f"seed {seed!r}: expected a whole number from 0 to {2**32 - 1}")
     return seed
 
 
 @contextmanager
-def side_by_side(tasks: int, device: torch.device) -> Iterator[Map]:
+def in_threads(tasks: int, device: torch.device) -> Iterator[Map]:
     """Yield a ``map`` that does this many independent tasks in threads, sharing torch's threads.
 
     What a few images ask of one layer is too little work to share: two threads on it take two
@@ -129,7 +123,9 @@ def in_chunks(
     Returns:
         The tensors for the whole batch.
     """
-    parts = batch.split(images) if batch.device.type == "cpu" else (batch,)
+    if batch.device.type != "cpu" or torch.compiler.is_compiling():  # one graph for any batch
+        return list(function(batch))
+    parts = batch.split(images)
     return [torch.cat(of_parts) for of_parts in zip(*map(function, parts), strict=True)]
 
 

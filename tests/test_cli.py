@@ -1,6 +1,7 @@
 """The command line keeps its contract: files, keys, exit codes, one line for a mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_predict_scores_images_of_any_size(finished, tiny, tmp_path, capsys):
     alone = images / "a.png"
     assert fastflow("predict", finished / "model", images, alone, "--output", output) == 0
     table = pd.read_csv(output / "scores.csv")
-    assert list(table.columns) == ["path", "score", "decision"]
+    assert list(table.columns) == ["path", "score", "decision", "heat_map"]
     paths = ["a.png", "b.png", str(Path("line 2") / "a.JPG"), "a.png"]
     assert list(table["path"]) == [str(images / path) for path in paths]
     assert table["score"][0] == table["score"][3] < table["score"][1]
@@ -242,6 +243,12 @@ MISTAKES = {
     "missing archive": (["data", "import", "none.tar.xz", "{out}"], "none.tar.xz"),
     "sample of nothing": (["data", "sample", "{out}", "--categories", "botle"], "botle"),
     "sample of no severity": (["data", "sample", "{out}", "--severity", "2"], "[0, 1]"),
+    "sample of a huge seed": (["data", "sample", "{out}", "--seed", 20 * "9"], "seed 9999"),
+    "sample of a negative seed": (["data", "sample", "{out}", "--seed", "-1"], "seed -1"),
+    "sixteenth category": (
+        ["data", "sample", "{out}", "--like-mvtec", "--categories", "cushion"],
+        "cushion",
+    ),
     "check of nothing": (["data", "check", "nowhere"], "nowhere"),
 }
 
@@ -265,6 +272,28 @@ def test_no_good_test_image_is_told_before_training(tiny, tmp_path, capsys, monk
     (tmp_path / "disc" / "test" / "good").symlink_to(tiny / "disc" / "test" / "good")
     assert run(tmp_path, tmp_path / "out") == 2
     assert "both good and anomalous" in capsys.readouterr().err
+
+
+def test_a_corrupt_mask_is_told_before_training(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runs, "fit", lambda *a, **k: pytest.fail("trained all the same"))
+    shutil.copytree(tiny, tmp_path / "data")
+    (tmp_path / "data/disc/ground_truth/spot/000_mask.png").write_bytes(b"no image")
+    assert run(tmp_path / "data", tmp_path / "out") == 2
+    assert "ground_truth/spot/000_mask.png" in capsys.readouterr().err
+
+
+def test_masks_that_vanish_are_told_before_training(tiny, tmp_path, monkeypatch):
+    def fit(*_: object, **__: object) -> None:
+        raise InterruptedError("training begins")
+
+    monkeypatch.setattr(runs, "fit", fit)
+    shutil.copytree(tiny, tmp_path / "data")
+    for mask in (tmp_path / "data/disc/ground_truth/spot").iterdir():
+        image = Image.new("L", (64, 64))
+        image.putpixel((0, 0), 255)  # reading at half the size takes odd pixels
+        image.save(mask)
+    with pytest.warns(UserWarning, match="'spot': 3.*larger image size"):
+        run(tmp_path / "data", tmp_path / "out", "--image-size", 32)
 
 
 def test_output_that_cannot_be_written_is_told_before_training(tiny, tmp_path, monkeypatch):

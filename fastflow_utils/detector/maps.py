@@ -10,7 +10,15 @@ from torch import Tensor
 
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["NORMAL_LEVEL", "blur", "blur_reach", "combine", "image_score", "level_map"]
+__all__ = [
+    "NORMAL_LEVEL",
+    "blur",
+    "blur_reach",
+    "check_map_options",
+    "combine",
+    "image_score",
+    "level_map",
+]
 
 NORMAL_LEVEL = 1 / (1 + math.exp(1))
 """The anomaly map where every level's likelihood is that of held-out normal images: 0.27."""
@@ -100,6 +108,28 @@ def blur(maps: Tensor, sigma: float) -> Tensor:
             f"expected at most {(side - 1) // 3}"
         )
     return gaussian_blur2d(maps, (2 * reach + 1, 2 * reach + 1), (sigma, sigma))
+
+
+def check_map_options(image_size: int, smoothing: float, top: float) -> None:
+    """Refuse a blur that an image is too small for, and a share that is none.
+
+    The map's edge is continued by reflection: :func:`blur_reach` must be below ``image_size``.
+
+    Raises:
+        FastFlowError: If ``smoothing`` or ``top`` is out of range.
+
+    Example:
+        >>> check_map_options(64, smoothing=30.0, top=0.01)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fastflow_utils.errors.FastFlowError: smoothing=30.0 ...
+    """
+    widest = (image_size - 1) / 3
+    if not 0 <= smoothing <= widest:
+        raise FastFlowError(
+            f"smoothing={smoothing} pixels for images of {image_size}: expected 0 to {widest:g}"
+        )
+    if not 0 < top <= 1:
+        raise FastFlowError(f"top={top}: expected a share of the pixels in (0, 1]")
 
 
 def image_score(anomaly_map: Tensor, top: float = 0.01) -> Tensor:

@@ -8,7 +8,6 @@ Results are a ``pandas.Series`` of one metric, with the index (variant, category
 variants are compared on the same category and seed, so what is common to both cancels.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -16,17 +15,15 @@ from typing import Literal, cast
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from einops import reduce
 from scipy.stats import t as student
 from torch import Tensor
 
-from fastflow_utils.compute import check_seed, dtype_of
+from fastflow_utils.compute import check_seed
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features
-from fastflow_utils.detector.flows import Flow
-from fastflow_utils.detector.folding import Fused
+from fastflow_utils.detector.flows import FlowLayer, standard_normal
 from fastflow_utils.detector.maps import combine, level_map
-from fastflow_utils.detector.training import fit, split
+from fastflow_utils.detector.training import fit, hold_out
 from fastflow_utils.experiments.recipes import Recipe
 
 __all__ = [
@@ -38,8 +35,6 @@ __all__ = [
     "paired_differences",
     "train",
 ]
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -86,8 +81,8 @@ def train(
     check_seed(seed)
     model = recipe.build_model(backbone, seed)
     history = fit(model, features, seed=seed, **recipe.training(len(features)))
-    held_out = split(len(features), torch.Generator().manual_seed(seed))[1]
-    flows = [Fused(cast(Flow, flow), dtype_of(recipe.precision)) for flow in model.flows]
+    held_out = hold_out(len(features), torch.Generator().manual_seed(seed))[1]
+    flows = [cast(FlowLayer, flow) for flow in model.for_inference().flows]
 
     def positions(batches: Iterable[list[Tensor]]) -> dict[bool, list[Tensor]]:
         counted: list[list[Tensor]] = [[] for _ in flows]
@@ -95,9 +90,9 @@ def train(
         for batch in batches:
             for level, (flow, h) in enumerate(zip(flows, batch, strict=True)):
                 z, shares = flow.local(h)
-                energy = reduce(0.5 * z**2, "b c h w -> b 1 h w", "mean") + HALF_LOG_2PI
-                alone[level].append(energy)
-                counted[level].append(energy - shares / z.shape[1])
+                log_p_z = standard_normal(z)
+                alone[level].append(-log_p_z / z.shape[1])
+                counted[level].append(-(log_p_z + shares) / z.shape[1])
         return {True: list(map(torch.cat, counted)), False: list(map(torch.cat, alone))}
 
     return Trained(

@@ -73,6 +73,7 @@ def run(
     """
     check_seed(seed)
     train, test = _splits(root, category, recipe.image_size)
+    vanished = test.check_masks()
     output = _prepared(Path(output))
     seconds = _Stopwatch()
     backbone = (backbone or recipe.build_backbone(weights)).to(device)
@@ -87,7 +88,7 @@ def run(
     history.to_csv(output / "history.csv", index=False)
     seconds.lap("train")
 
-    evaluation = evaluate(model, test_features, test)
+    evaluation = evaluate(model, test, test_features)
     evaluation.per_defect().to_csv(output / "per_defect.csv")
     metrics = {**evaluation.metrics(), "label_free": evaluation.label_free()}
     seconds.lap("evaluate")
@@ -99,6 +100,7 @@ def run(
         "category": category,
         "sample_set": test.is_sample_set,
         "data": data_name(root, category),
+        "vanished_masks": vanished,
         "recipe": asdict(recipe),
         "device": str(device),
         "threads": torch.get_num_threads(),

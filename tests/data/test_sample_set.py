@@ -18,12 +18,12 @@ from fastflow_utils.data.sample_set import (
     CATEGORIES,
     damage,
     defects,
-    folders,
     gallery,
     make,
     materials,
     render,
     restage,
+    writing,
 )
 from fastflow_utils.data.sample_set.categories import CATALOGUE
 from fastflow_utils.data.sample_set.scene import Scene
@@ -336,12 +336,12 @@ def test_an_interrupted_renewal_leaves_old_or_new(small, tmp_path, monkeypatch):
     folder = outdated(tmp_path)
     old = contents(folder)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(folders, "_save_image", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(writing, "_save_image", Mock(side_effect=KeyboardInterrupt))
         make(tmp_path, ["screw"], **SMALL)
     assert contents(folder) == old
     shutil.rmtree(tmp_path / ".screw.partial")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(folders.shutil, "rmtree", stop_at_the_old_one)
+        patch.setattr(writing.shutil, "rmtree", stop_at_the_old_one)
         make(tmp_path, ["screw"], **SMALL)
     assert contents(folder) == contents(small / "screw")
     make(tmp_path, ["screw", "pill"], **SMALL)
@@ -365,7 +365,7 @@ def test_no_two_images_are_near_duplicates(category, tmp_path):
 
 def test_what_is_complete_is_kept(tmp_path, monkeypatch):
     make(tmp_path, ["screw"], **SMALL)
-    monkeypatch.setattr(folders, "render", lambda *_, **__: pytest.fail("rendered again"))
+    monkeypatch.setattr(writing, "render", lambda *_, **__: pytest.fail("rendered again"))
     assert make(tmp_path, ["screw"], **SMALL) == tmp_path
 
 
@@ -381,7 +381,7 @@ def test_an_interrupted_category_is_absent_and_the_next_call_completes_it(
         return render(*args, **kwargs)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(folders, "render", stop_at_the_ninth)
+        patch.setattr(writing, "render", stop_at_the_ninth)
         make(tmp_path, **SMALL)
     done, cut_short = CATEGORIES[0], CATEGORIES[1]
     assert contents(tmp_path / done) == contents(small / done)
@@ -439,7 +439,9 @@ def test_calls_at_the_same_time_do_not_tread_on_each_other(small, tmp_path):
         ({"categories": ["screw", "cushion"]}, ["cushion", *CATEGORIES]),
         ({"size": 32}, ["size=32", "64"]),
         ({"train": -1}, ["train=-1"]),
-        ({"seed": -1}, ["seed=-1"]),
+        ({"seed": -1}, ["seed -1", "4294967295"]),
+        ({"seed": 99999999999999999999}, ["seed 99999999999999999999"]),
+        ({"severity": float("nan")}, ["severity=nan"]),
         ({"severity": -0.1}, ["severity=-0.1"]),
         ({"workers": 0}, ["workers=0"]),
     ],
@@ -448,6 +450,14 @@ def test_make_says_what_is_wrong_and_writes_nothing(arguments, parts, tmp_path):
     with pytest.raises(FastFlowError) as error:
         make(tmp_path / "root", **SMALL | arguments)
     one_line(error, *parts)
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_sixteenth_category_has_no_official_counts(tmp_path, monkeypatch):
+    monkeypatch.delitem(OFFICIAL_COUNTS, "screw")
+    with pytest.raises(FastFlowError) as error:
+        make(tmp_path / "root", ["pill", "screw"], like_mvtec=True, size=64)
+    one_line(error, "no category screw", "like_mvtec")
     assert not (tmp_path / "root").exists()
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from fastflow_utils.compute import Precision, resolve_precision
 from fastflow_utils.detector.backbones import BUNDLED, Backbone
-from fastflow_utils.detector.flows import Kernels
+from fastflow_utils.detector.flows import FlowOptions, Kernels
 from fastflow_utils.detector.maps import blur_reach
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
@@ -135,17 +135,19 @@ class Recipe:
             image_size=self.image_size,
         )
 
+    @property
+    def flow(self) -> FlowOptions:
+        """What each level's flow is made of."""
+        return FlowOptions(self.steps, self.kernels, self.hidden_ratio, self.clamp, self.whiten)
+
     def build_model(self, backbone: Backbone, seed: int = 0) -> FastFlow:
         """Return the untrained model on top of ``backbone``."""
         return FastFlow(
             backbone,
-            steps=self.steps,
-            kernels=self.kernels,
-            hidden_ratio=self.hidden_ratio,
-            clamp=self.clamp,
-            whiten=self.whiten,
+            self.flow,
             smoothing=self.smoothing,
             top=self.top,
+            precision=self.precision,
             seed=seed,
         )
 
