@@ -22,7 +22,7 @@ second has more epochs, which gives t1. (The check of the cache takes millisecon
 which go under in the noise of S.)
 
 The weights are random where they would have to be downloaded; others cost the same. A whole
-category by `fastflow run`, timed apart, is held against what the lines say of it. The figures are
+category by `fastflow run`, timed apart, is held against what the lines say of it. The times are
 kept in ``cost.json`` beside this file.
 """
 

@@ -8,7 +8,7 @@ in the cache. For the widgets it is run once more, in JupyterLab in headless Chr
 control is moved by the keyboard, forward and back, and the time is taken in the page, from the
 key to the redrawn picture.
 
-The figures are kept in ``course.json`` beside this file; the README's and this folder's tables
+The measurements are kept in ``course.json`` beside this file; the README's and this folder's tables
 and the lines **Time** of the notebooks are written from them.
 """
 

@@ -10,7 +10,7 @@ Three sets, each of another seed, and a detector of that seed on each of the fif
 - for the first seed, the same model on test images of one severity each.
 
 What is in ``build/sample_set`` already is not measured again, and several processes share the
-work. The figures are kept in ``sample_set.json`` beside this file.
+work. The metrics are kept in ``sample_set.json`` beside this file.
 """
 
 import argparse
@@ -47,7 +47,7 @@ PAGE = HERE / "README.md"
 SHEET = HERE.parent.parent / "notebooks" / "figures" / "sample_set.jpg"
 SEEDS = (0, 1, 2)
 SEVERITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-FIGURES = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro", "aupimo")
+METRICS = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro", "aupimo")
 
 
 def pixel_gaussian(root: Path, category: str) -> float:
@@ -74,7 +74,7 @@ def by_severity(model: Any, category: str) -> list[float]:
 
 
 def is_measured(file: Path) -> bool:
-    """Return whether the figures are there, and of images as they are drawn today."""
+    """Return whether the metrics are there, and of images as they are drawn today."""
     return file.exists() and json.loads(file.read_text())["version"] == VERSION
 
 
@@ -86,17 +86,17 @@ def measure(folder: Path) -> None:
             output = folder / f"seed{seed}" / category
             output.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(Timeout), FileLock(output / "lock", timeout=0):
-                if is_measured(output / "figures.json"):
+                if is_measured(output / "measured.json"):
                     continue
                 with TemporaryDirectory() as cache:
                     os.environ["FASTFLOW_CACHE"] = cache
                     done = run(recipe_for(), root, category, output, seed=seed)
-                figures: dict[str, Any] = {name: done.metrics[name] for name in FIGURES}
-                figures |= {"pixel_gaussian": pixel_gaussian(root, category), "version": VERSION}
+                metrics: dict[str, Any] = {name: done.metrics[name] for name in METRICS}
+                metrics |= {"pixel_gaussian": pixel_gaussian(root, category), "version": VERSION}
                 if seed == SEEDS[0]:
-                    figures["by_severity"] = by_severity(done.model, category)
-                (output / "figures.json").write_text(json.dumps(figures))
-                print(f"seed {seed} {category:11} {json.dumps(figures)}", flush=True)
+                    metrics["by_severity"] = by_severity(done.model, category)
+                (output / "measured.json").write_text(json.dumps(metrics))
+                print(f"seed {seed} {category:11} {json.dumps(metrics)}", flush=True)
 
 
 def cost() -> dict[str, float]:
@@ -124,9 +124,9 @@ def looks() -> dict[str, list[float]]:
 
 
 def collect(folder: Path) -> dict[str, Any]:
-    """Return the figures of all runs."""
+    """Return the metrics of all runs."""
     files = {
-        category: [folder / f"seed{seed}" / category / "figures.json" for seed in SEEDS]
+        category: [folder / f"seed{seed}" / category / "measured.json" for seed in SEEDS]
         for category in CATEGORIES
     }
     stop_unless_complete(file for seeds in files.values() for file in seeds)
@@ -158,7 +158,7 @@ def tables(store: dict[str, Any]) -> str:
         "| pixel F1 (oracle) | AUPRO | AUPIMO |",
         "|---|" + "---:|" * 6,
     ]
-    names = ("pixel_gaussian", *FIGURES)
+    names = ("pixel_gaussian", *METRICS)
     for category, runs in store["runs"].items():
         cells = [spread([one[name] for one in runs]) for name in names]
         lines.append(f"| {category} | {' | '.join(cells)} |")
@@ -177,7 +177,7 @@ def tables(store: dict[str, Any]) -> str:
 
 
 def mean_by_seed(store: dict[str, Any], name: str) -> list[float]:
-    """Return a figure's mean over the categories, for each seed."""
+    """Return a metric's mean over the categories, for each seed."""
     return [
         statistics.mean(runs[place][name] for runs in store["runs"].values())
         for place in range(len(SEEDS))

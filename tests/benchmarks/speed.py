@@ -265,10 +265,12 @@ def growth(data: Path) -> dict[str, Any]:
                     fastflow_run(Path(folder), "bottle", "--config", f"{folder}/recipe.yaml")
                 )
         measured[what] = {"values": values, "runs": rows}
-        for figure in ("features", "train", "total", "peak_mb"):
-            logs = np.log([[value, row[figure]] for value, row in zip(values, rows, strict=True)])
+        for quantity in ("features", "train", "total", "peak_mb"):
+            logs = np.log(
+                [[value, row[quantity]] for value, row in zip(values, rows, strict=True)]
+            )
             slope = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
-            measured[what][f"exponent of {figure}"] = round(slope, 2)
+            measured[what][f"exponent of {quantity}"] = round(slope, 2)
         print(what, {k: v for k, v in measured[what].items() if "exponent" in k}, flush=True)
     return measured
 
@@ -360,8 +362,8 @@ def table(store: dict[str, Any]) -> str:
     ]
     for what, measured in store["growth"].items():
         cells = [
-            f"{measured[f'exponent of {figure}']:.2f}"
-            for figure in ("features", "train", "total", "peak_mb")
+            f"{measured[f'exponent of {quantity}']:.2f}"
+            for quantity in ("features", "train", "total", "peak_mb")
         ]
         first, last = measured["values"][0], measured["values"][-1]
         name = what.replace("_", " ")

@@ -60,7 +60,7 @@ def test_the_pages_show_the_stored_cost():
 
 
 def test_the_sample_sets_results_are_of_todays_recipe_and_of_all_fifteen():
-    """Stored figures of one set of images; how hard it is, `make sample-set` says."""
+    """Stored measurements of one set of images; how hard it is, `make sample-set` says."""
     assert {(run["category"], run["seed"]) for run in STORE["sample_set"]} == {
         (name, seed) for name in CATEGORIES for seed in results.SEEDS
     }
@@ -76,7 +76,7 @@ def test_the_readme_shows_the_stored_speed():
 
 
 def test_the_stored_speed_reaches_the_bars():
-    """Stored figures: no clock runs here."""
+    """Stored measurements: no clock runs here."""
     stored = json.loads(speed.STORE.read_text())
     for measured in stored["quality"].values():
         for backbone, share in {"efficientnet_lite0": 1 / 10, "resnet18": 1 / 4}.items():
@@ -95,7 +95,7 @@ def test_the_peer_was_measured_on_every_category():
     assert sorted(STORE["peer"]) == sorted(results.CATEGORIES)
 
 
-def test_the_ablation_page_shows_the_stored_figures():
+def test_the_ablation_page_shows_the_stored_measurements():
     stored = json.loads(ablation.STORE.read_text())
     assert between(ablation.PAGE.read_text(), "ablation") == ablation.report(stored).strip()
 
@@ -110,17 +110,17 @@ def test_the_stored_results_are_of_todays_recipe_and_reach_the_bars(name):
             "measure again: make results DATA=... WEIGHTS=..."
         )
         assert run["protocol"] == "last epoch"
-    figures = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
-    for figure, bar in zip(figures, BARS[name], strict=True):
-        assert mean(run[figure] for run in runs) >= bar, figure
+    metrics = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
+    for metric, bar in zip(metrics, BARS[name], strict=True):
+        assert mean(run[metric] for run in runs) >= bar, metric
 
 
-def test_the_sample_set_page_shows_the_stored_figures():
+def test_the_sample_set_page_shows_the_stored_measurements():
     stored = json.loads(sample_set.STORE.read_text())
     assert between(sample_set.PAGE.read_text(), "sample-set") == sample_set.tables(stored).strip()
 
 
-def test_the_stored_figures_are_of_todays_sample_set():
+def test_the_stored_measurements_are_of_todays_sample_set():
     stored = json.loads(sample_set.STORE.read_text())
     assert stored["version"] == sample_set.VERSION, "measure again: make sample-set"
     looks = sample_set.looks()
@@ -130,7 +130,7 @@ def test_the_stored_figures_are_of_todays_sample_set():
 
 
 def test_the_sample_set_is_neither_hopeless_nor_trivial():
-    """Stored figures, three seeds; each seed another set and another training."""
+    """Stored measurements, three seeds; each seed another set and another training."""
     stored = json.loads(sample_set.STORE.read_text())
     assert max(sample_set.mean_by_seed(stored, "pixel_gaussian")) <= 0.80
     assert min(sample_set.mean_by_seed(stored, "image_auroc")) >= 0.93
@@ -143,7 +143,7 @@ def test_the_sample_set_is_neither_hopeless_nor_trivial():
     assert stored["cost"]["megabytes"] <= 60
 
 
-def test_the_pages_show_the_stored_figures_of_the_course():
+def test_the_pages_show_the_stored_measurements_of_the_course():
     stored = json.loads(course.STORE.read_text())
     assert between((ROOT / "README.md").read_text(), "course") == course.series(stored).strip()
     assert between(course.PAGE.read_text(), "course") == course.tables(stored).strip()
