@@ -29,10 +29,10 @@ help:  ## this list
 tutorial: $(READY)  ## execute the notebooks; results, and pages to read in build/html
 	@$(PY) notebooks/run.py html
 
-test: $(READY)  ## the package, the notebooks and the set-up
-	@$(PY) -m pytest -n 2
+test: $(READY)  ## the package, the solutions of the exercises and the set-up
+	@$(PY) -m pytest -n 2 --dist worksteal
 
-test-browser: $(READY)  ## the notebooks in JupyterLab and their pages, in headless Chromium
+test-browser: $(READY)  ## execute the notebooks in JupyterLab; their pages, in headless Chromium
 	@$(PY) -m pytest -n 2 tests/browser
 
 setup: $(READY)  ## the virtual environment alone
@@ -73,7 +73,7 @@ lint: $(READY)  ## style, formatting and types of code and notebooks
 lock: $(READY)  ## write requirements.lock anew from pyproject.toml
 	@$(UV) compile --universal --generate-hashes --no-emit-index-url \
 	    --custom-compile-command "make lock" --python-version 3.11 \
-	    --extra test --extra dev pyproject.toml -o requirements.lock
+	    --all-extras pyproject.toml -o requirements.lock
 
 clean:  ## remove what was built; not .venv, not the data
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -90,6 +90,6 @@ ifeq ($(TORCH),lock)
 else
 # Other builds of the locked versions, from another index: the lock's hashes are not theirs.
 	@$(UV) install --torch-backend $(TORCH) --no-verify-hashes --constraints requirements.lock \
-	    --editable '.[test,dev]'
+	    --editable '.[course,ray,test,dev]'
 endif
 	@echo "$(CURDIR)" > $@

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fastflow_utils.experiments.recipes import Recipe
+    from fastflow_utils.experiments.run import Run
 
 __all__ = ["app", "main"]
 
@@ -106,7 +107,6 @@ def run(
 ) -> None:
     """Train on a category's normal images and evaluate on its test split."""
     from fastflow_utils.compute import check_seed, select_device
-    from fastflow_utils.course import plots
     from fastflow_utils.data import mvtec
     from fastflow_utils.experiments.recipes import recipe_for
     from fastflow_utils.experiments.run import run as run_one
@@ -128,7 +128,7 @@ def run(
         weights=weights,
         device=place,
     )
-    plots.draw_run(result.evaluation, result.history, output / "figures")
+    drawn = _draw(result, output / "figures")
     metrics = result.metrics
     typer.echo(
         f"{result.evaluation.dataset.title}, {recipe.backbone}, seed {seed}, "
@@ -150,7 +150,22 @@ def run(
         )
     typer.echo("  " + ", ".join(f"{k} {v:.1f} s" for k, v in metrics["seconds"].items()))
     typer.echo(_table(result.evaluation.per_defect().reset_index()))
-    typer.echo(f"results in {output}: metrics.json, per_defect.csv, figures/, model/")
+    figures = "figures/, " if drawn else ""
+    typer.echo(f"results in {output}: metrics.json, per_defect.csv, {figures}model/")
+
+
+def _draw(result: "Run", folder: Path) -> bool:
+    """Draw a run's figures, where the extra `course` is installed; return whether it is."""
+    try:
+        from fastflow_utils.course import plots
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"no figures: {error.name} is not installed; pip install 'fastflow-utils[course]'",
+            err=True,
+        )
+        return False
+    plots.draw_run(result.evaluation, result.history, folder)
+    return True
 
 
 @app.command()
@@ -413,7 +428,7 @@ def _check(root: Path) -> None:
     typer.echo(_table(table.reset_index()))
     if table["problems"].astype(bool).any():
         raise FastFlowError(
-            f"problems in {root}: correct those in the last column, then check again"
+            f"problems in {root}: correct what the last column names, then check again"
         )
 
 

@@ -28,7 +28,8 @@ def links_line(name: str) -> str:
     binder = f"https://mybinder.org/v2/gh/{where}/main?urlpath=lab/tree/notebooks/{name}"
     return (
         f"{MARK}notation.md) · [Open in Colab]({colab}) (there, first run "
-        f"`%pip install git+{address}`) · [Open in Binder]({binder})"
+        f'`%pip install "fastflow-utils[course] @ git+{address}"`) · '
+        f"[Open in Binder]({binder})"
     )
 
 

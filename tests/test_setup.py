@@ -38,7 +38,7 @@ def lock() -> list[str]:
 
 def test_lock_pins_every_dependency_within_its_bounds(lock):
     pinned = [Requirement(line.split("--hash")[0]) for line in lock]
-    for name, wanted in requirements("test", "dev").items():
+    for name, wanted in requirements(*PROJECT["optional-dependencies"]).items():
         versions = [next(iter(p.specifier)).version for p in pinned if p.name == name]
         assert versions, f"{name} is not in requirements.lock: run `make lock`"
         assert all(wanted.specifier.contains(version) for version in versions), name
@@ -56,11 +56,19 @@ def test_conda_environment_carries_the_same_names_and_bounds():
     listed = [Requirement(line) for line in conda if isinstance(line, str) and line != "pip"]
     expected = {"python": PROJECT["requires-python"]} | {
         CONDA_NAMES.get(name, name): str(requirement.specifier)
-        for name, requirement in requirements().items()
+        for name, requirement in requirements("course").items()
         if name not in PIP_ONLY
     }
     assert {r.name: str(r.specifier) for r in listed} == expected
-    assert conda[-1] == {"pip": ["-e ."]}
+    assert conda[-1] == {"pip": ["-e .[course]"]}
+
+
+def test_make_installs_every_extra():
+    """Both ways: of the lock, and by `make TORCH=cpu` and the like."""
+    makefile = (ROOT / "Makefile").read_text()
+    (named,) = re.findall(r"--editable '\.\[(.*)\]'", makefile)
+    assert sorted(named.split(",")) == sorted(PROJECT["optional-dependencies"])
+    assert "--all-extras" in makefile
 
 
 def test_make_targets_named_in_the_texts_exist():

@@ -22,8 +22,9 @@ second has more epochs, which gives t1. (The check of the cache takes millisecon
 which go under in the noise of S.)
 
 The weights are random where they would have to be downloaded; others cost the same. A whole
-category by `fastflow run`, timed apart, is held against what the lines say of it. The times are
-kept in ``cost.json`` beside this file.
+category by `fastflow run`, timed apart, is held against what the lines say of it. The results are
+kept in ``cost.json`` beside this file. The command ends with exit code 1 where they do not fit
+together: :func:`missed`.
 """
 
 import argparse
@@ -43,6 +44,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
+from bars import at_least, at_most, stop_if_missed
 from results import README, written
 from speed import fastflow_run, machine
 
@@ -213,6 +215,23 @@ def spread_over(jobs: Iterable[float], machines: int) -> float:
     return max(busy)
 
 
+def missed(store: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each bar missed: every part takes time, the sum is a whole run's."""
+    found = []
+    for name, measured in store["backbones"].items():
+        for part, rate in rates(recipe_for(name), measured["runs"]).items():
+            if part != "start":
+                found += at_least(f"{name}, seconds of {part} for each", rate.each, 1e-6)
+        for category, took in by_category(store, name).items():
+            for part, expected in took.items():
+                found += at_least(f"{name} on {category}, seconds of {part}", expected, 1e-6)
+    for name, measured in store["checks"].items():
+        ratio = cost(by_category(store, name)[CATEGORY], seeds=1) / measured["total"]
+        found += at_least(f"{name}, worked out / measured", ratio, 0.7)
+        found += at_most(f"{name}, worked out / measured", ratio, 1.4)
+    return found
+
+
 # Tables -----------------------------------------------------------------------------------------
 
 
@@ -335,6 +354,7 @@ def main() -> None:
         if file == STORE:
             README.write_text(written(README.read_text(), table(store), "cost"))
             PAGE.write_text(written(PAGE.read_text(), details(store), "cost"))
+        stop_if_missed(missed(store))
     except FastFlowError as error:
         sys.exit(f"error: {error}")
 

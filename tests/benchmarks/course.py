@@ -8,8 +8,9 @@ in the cache. For the widgets it is run once more, in JupyterLab in headless Chr
 control is moved by the keyboard, forward and back, and the time is taken in the page, from the
 key to the redrawn picture.
 
-The measurements are kept in ``course.json`` beside this file; the README's and this folder's tables
-and the lines **Time** of the notebooks are written from them.
+The results are kept in ``course.json`` beside this file; the README's and this folder's tables
+and the lines **Time** of the notebooks are written from them. The command ends with exit code 1
+where they miss a bar: :func:`missed`.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bars import at_least, at_most, stop_if_missed
 from playwright.sync_api import TimeoutError
 from results import written
 
@@ -114,7 +116,7 @@ def tables(store: dict[str, Any]) -> str:
     lines = [
         f"Measured by `make course` on {store['cores']} cores; empty cache of features, sample "
         "set. The last column counts plausible wrong answers, each of which its checker rejects "
-        "with a hint (`tests/test_exercises.py`).",
+        "with a hint (`tests/course/test_exercises.py`).",
         "",
         f"| notebook | {' | '.join(heads)} | wrong answers rejected |",
         "|---|" + "---:|" * len(names),
@@ -140,6 +142,20 @@ def tables(store: dict[str, Any]) -> str:
                 + " |"
             )
     return "\n".join(lines)
+
+
+def missed(store: dict[str, Any]) -> list[str]:
+    """Return a sentence for each bar missed: the course is short, its widgets answer at once."""
+    found, number = [], 0
+    for name, one in store["notebooks"].items():
+        found += at_most(f"seconds of {name}", one["seconds"], 90)
+        for control, times in one["delays"].items():
+            number += 1
+            what = f"milliseconds of {control.partition(' ')[2]} in {name}, median"
+            found += at_most(what, statistics.median(times or [math.inf]), 200)
+    total = sum(one["seconds"] for one in store["notebooks"].values())
+    found += at_most("seconds of all notebooks", total, 8 * 60)
+    return found + at_least("controls measured", number, 12)
 
 
 def write_time(path: Path, took: float) -> None:
@@ -176,6 +192,7 @@ def main() -> None:
     README.write_text(written(README.read_text(), series(store), "course"))
     PAGE.write_text(written(PAGE.read_text(), tables(store), "course"))
     print(tables(store))
+    stop_if_missed(missed(store))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 
 Every run is one of `fastflow reproduce`: by its backbone's recipe and nothing else, kept in
 ``build/results`` and not repeated. The metrics go to ``results.json`` beside this file. The peer's
-come from ``peer.py``, whose output is looked for in ``build/results/peer/CATEGORY.jsonl``.
+come from ``peer.py``, whose output is looked for in ``build/results/peer/CATEGORY.jsonl``. The
+command ends with exit code 1 where the results miss a bar: :func:`missed`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bars import at_least, at_most, stop_if_missed
 from PIL import Image
 
 from fastflow_utils.data.mvtec import MVTecAD, categories, data_root, is_sample_set
@@ -219,6 +221,33 @@ def tables(store: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+# The least that the recipes must reach, mean of three seeds, last epoch.
+BARS = {
+    "resnet18 bottle": (0.999, 0.982, 0.70, 0.94),
+    "resnet18 metal_nut": (0.992, 0.975, 0.75, 0.90),
+    "resnet18 screw": (0.90, 0.98, 0.25, 0.90),
+    "efficientnet_lite0 bottle": (0.998, 0.980, 0.68, 0),
+    "efficientnet_lite0 metal_nut": (0.985, 0.970, 0.72, 0),
+    "efficientnet_lite0 screw": (0.80, 0.97, 0.15, 0),
+}
+
+
+def missed(store: dict[str, Any]) -> list[str]:
+    """Return a sentence for each bar that the results miss."""
+    found = []
+    for name, bars in BARS.items():
+        runs = store["runs"][name]
+        for metric, bar in zip(
+            ("image_auroc", "pixel_auroc", "pixel_f1", "aupro"), bars, strict=True
+        ):
+            found += at_least(
+                f"{name}, {metric}", statistics.mean(one[metric] for one in runs), bar
+            )
+    sample_set = statistics.mean(one["image_auroc"] for one in store["sample_set"])
+    found += at_least("sample set, image_auroc", sample_set, 0.93)
+    return found + at_most("sample set, image_auroc", sample_set, 0.99)
+
+
 def written(text: str, block: str, name: str) -> str:
     """Return a page's text with ``block`` between its markers.
 
@@ -259,6 +288,7 @@ def main() -> None:
             print(block)
             page = written(page, block, name)
         README.write_text(page)
+        stop_if_missed(missed(store))
     except FastFlowError as error:
         sys.exit(f"error: {error}")
 

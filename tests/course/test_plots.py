@@ -21,7 +21,7 @@ def evaluation() -> SimpleNamespace:
     maps = 0.5 * torch.rand(12, 1, 32, 32) + 0.4 * masks
     labels = masks.flatten(1).any(1).long()
     scores = maps.flatten(1).mean(1) + 0.1 * torch.rand(12)
-    dataset = SimpleNamespace(category="tile", is_sample_set=True)
+    dataset = SimpleNamespace(title="tile (sample set)")
     return SimpleNamespace(maps=maps, masks=masks, labels=labels, scores=scores, dataset=dataset)
 
 

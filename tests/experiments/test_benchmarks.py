@@ -1,12 +1,15 @@
 """The published tables say what was measured, with the recipes that are in the package."""
 
+import inspect
 import json
+import math
 import re
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean, median
+from typing import Any
 
 import ablation
+import bars
 import cost
 import course
 import pytest
@@ -20,16 +23,6 @@ from fastflow_utils.experiments.tables import CATEGORIES
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = json.loads(results.STORE.read_text())
-
-# The least that the recipes must reach, mean of three seeds, last epoch.
-BARS = {
-    "resnet18 bottle": (0.999, 0.982, 0.70, 0.94),
-    "resnet18 metal_nut": (0.992, 0.975, 0.75, 0.90),
-    "resnet18 screw": (0.90, 0.98, 0.25, 0.90),
-    "efficientnet_lite0 bottle": (0.998, 0.980, 0.68, 0),
-    "efficientnet_lite0 metal_nut": (0.985, 0.970, 0.72, 0),
-    "efficientnet_lite0 screw": (0.80, 0.97, 0.15, 0),
-}
 
 
 def between(text: str, name: str) -> str:
@@ -60,13 +53,11 @@ def test_the_pages_show_the_stored_cost():
 
 
 def test_the_sample_sets_results_are_of_todays_recipe_and_of_all_fifteen():
-    """Stored measurements of one set of images; how hard it is, `make sample-set` says."""
     assert {(run["category"], run["seed"]) for run in STORE["sample_set"]} == {
         (name, seed) for name in CATEGORIES for seed in results.SEEDS
     }
     for run in STORE["sample_set"]:
         assert of_any_precision(run["recipe"]) == today(), "measure again: make results"
-    assert 0.93 <= mean(run["image_auroc"] for run in STORE["sample_set"]) <= 0.99
     assert results.WALL.stat().st_size <= LIMIT
 
 
@@ -75,33 +66,17 @@ def test_the_readme_shows_the_stored_speed():
     assert between((ROOT / "README.md").read_text(), "speed") == speed.table(stored).strip()
 
 
-def test_the_stored_speed_reaches_the_bars():
-    """Stored measurements: no clock runs here."""
-    stored = json.loads(speed.STORE.read_text())
-    for measured in stored["quality"].values():
-        for backbone, share in {"efficientnet_lite0": 1 / 10, "resnet18": 1 / 4}.items():
-            ours = median(measured["ours"][backbone]["seconds"])
-            assert ours <= share * measured["peer"]["seconds"]
-    ours, peer = (
-        speed.median(stored["inference"][side], "batch of 16")
-        for side in ("efficientnet_lite0", "peer")
-    )
-    assert ours <= peer / 3
-    assert speed.median(stored["runs"]["bottle, default"], "total") <= 40
-    assert stored["growth"]["images"]["exponent of total"] <= 1.05
-
-
 def test_the_peer_was_measured_on_every_category():
     assert sorted(STORE["peer"]) == sorted(results.CATEGORIES)
 
 
-def test_the_ablation_page_shows_the_stored_measurements():
+def test_the_ablation_page_shows_the_stored_results():
     stored = json.loads(ablation.STORE.read_text())
     assert between(ablation.PAGE.read_text(), "ablation") == ablation.report(stored).strip()
 
 
-@pytest.mark.parametrize("name", BARS)
-def test_the_stored_results_are_of_todays_recipe_and_reach_the_bars(name):
+@pytest.mark.parametrize("name", results.BARS)
+def test_the_stored_results_are_of_todays_recipe(name):
     runs = STORE["runs"][name]
     assert sorted(run["seed"] for run in runs) == list(results.SEEDS)
     for run in runs:
@@ -110,17 +85,14 @@ def test_the_stored_results_are_of_todays_recipe_and_reach_the_bars(name):
             "measure again: make results DATA=... WEIGHTS=..."
         )
         assert run["protocol"] == "last epoch"
-    metrics = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
-    for metric, bar in zip(metrics, BARS[name], strict=True):
-        assert mean(run[metric] for run in runs) >= bar, metric
 
 
-def test_the_sample_set_page_shows_the_stored_measurements():
+def test_the_sample_set_page_shows_the_stored_results():
     stored = json.loads(sample_set.STORE.read_text())
     assert between(sample_set.PAGE.read_text(), "sample-set") == sample_set.tables(stored).strip()
 
 
-def test_the_stored_measurements_are_of_todays_sample_set():
+def test_the_stored_results_are_of_todays_sample_set():
     stored = json.loads(sample_set.STORE.read_text())
     assert stored["version"] == sample_set.VERSION, "measure again: make sample-set"
     looks = sample_set.looks()
@@ -129,38 +101,98 @@ def test_the_stored_measurements_are_of_todays_sample_set():
         assert values == pytest.approx(stored["looks"][name], abs=0.3), name
 
 
-def test_the_sample_set_is_neither_hopeless_nor_trivial():
-    """Stored measurements, three seeds; each seed another set and another training."""
-    stored = json.loads(sample_set.STORE.read_text())
-    assert max(sample_set.mean_by_seed(stored, "pixel_gaussian")) <= 0.80
-    assert min(sample_set.mean_by_seed(stored, "image_auroc")) >= 0.93
-    assert max(sample_set.mean_by_seed(stored, "image_auroc")) <= 0.99
-    for place in range(len(sample_set.SEEDS)):
-        areas = [runs[place]["image_auroc"] for runs in stored["runs"].values()]
-        assert min(areas) >= 0.75
-        assert sum(area < 0.97 for area in areas) >= 3
-    assert stored["cost"]["seconds"] <= 40
-    assert stored["cost"]["megabytes"] <= 60
-
-
-def test_the_pages_show_the_stored_measurements_of_the_course():
+def test_the_pages_show_the_stored_results_of_the_course():
     stored = json.loads(course.STORE.read_text())
     assert between((ROOT / "README.md").read_text(), "course") == course.series(stored).strip()
     assert between(course.PAGE.read_text(), "course") == course.tables(stored).strip()
 
 
-def test_the_course_is_short_and_its_widgets_answer_at_once():
-    """Stored seconds and milliseconds; the sizes are of today's notebooks."""
+def test_the_stored_sizes_are_of_todays_notebooks():
     stored = json.loads(course.STORE.read_text())["notebooks"]
     assert list(stored) == [path.stem for path in course.COURSE]
-    assert max(one["seconds"] for one in stored.values()) <= 90
-    assert sum(one["seconds"] for one in stored.values()) <= 8 * 60
-    delays = {
-        (name, control): median(times)
-        for name, one in stored.items()
-        for control, times in one["delays"].items()
-    }
-    assert len(delays) >= 12
-    assert max(delays.values()) <= 200, max(delays, key=delays.__getitem__)
     for path in course.COURSE:
         assert course.size(path).items() <= stored[path.stem].items(), "run: make course"
+
+
+# The bars: a benchmark holds what it measured to them
+
+
+Place = tuple[str | int, ...]
+
+
+def spoiled(value: Any, path: Place, bad: Any) -> Any:
+    """Return a store's copy with another value at a path; "*" is every key or place."""
+    if not path:
+        return bad
+    first, *rest = path
+    places = list(value) if isinstance(value, dict) else range(len(value))
+    copies = {
+        place: spoiled(value[place], tuple(rest), bad) if first in ("*", place) else value[place]
+        for place in places
+    }
+    return copies if isinstance(value, dict) else [*copies.values()]
+
+
+MISSED: list[tuple[Any, Place, Any, str]] = [
+    (
+        results,
+        ("runs", "resnet18 bottle", "*", "pixel_auroc"),
+        0.9,
+        "resnet18 bottle, pixel_auroc",
+    ),
+    (results, ("runs", "resnet18 screw", 1, "aupro"), 0.0, "resnet18 screw, aupro"),
+    (
+        results,
+        ("sample_set", "*", "image_auroc"),
+        0.5,
+        "sample set, image_auroc: 0.5, expected at",
+    ),
+    (results, ("sample_set", "*", "image_auroc"), 1.0, "expected at most 0.99"),
+    (results, ("sample_set", 3, "image_auroc"), math.nan, "sample set, image_auroc: nan"),
+    (speed, ("quality", "bottle", "ours", "*", "seconds"), [1e9], "resnet18 on bottle"),
+    (speed, ("quality", "*", "ours", "*", "seconds"), [None], "efficientnet_lite0 on metal_nut"),
+    (speed, ("inference", "peer", "*", "batch of 16"), 1.0, "milliseconds of a batch of 16"),
+    (speed, ("runs", "bottle, default", "*", "total"), 50.0, "50, expected at most 40"),
+    (speed, ("growth", "images", "exponent of total"), 2.0, "exponent: 2, expected at most 1.05"),
+    (
+        sample_set,
+        ("runs", "*", "*", "pixel_gaussian"),
+        0.9,
+        "seed 2, mean image AUROC of the pixel",
+    ),
+    (sample_set, ("runs", "*", "*", "image_auroc"), 0.8, "seed 0, mean image AUROC: 0.8"),
+    (sample_set, ("runs", "*", "*", "image_auroc"), 1.0, "seed 1, categories with an image AUROC"),
+    (sample_set, ("runs", "pill", 2, "image_auroc"), 0.4, "seed 2, image AUROC of pill: 0.4"),
+    (sample_set, ("cost", "seconds"), 60, "seconds to make it: 60"),
+    (sample_set, ("cost", "megabytes"), 61, "megabytes: 61, expected at most 60"),
+    (course, ("notebooks", "02_features", "seconds"), 91, "seconds of 02_features: 91"),
+    (course, ("notebooks", "*", "seconds"), 80, "seconds of all notebooks: 640"),
+    (course, ("notebooks", "*", "delays"), {"1 image": [900.0]}, "milliseconds of image in 08"),
+    (course, ("notebooks", "*", "delays"), {}, "controls measured: 0"),
+    (cost, ("checks", "resnet18", "total"), 1.0, "resnet18, worked out / measured"),
+    (cost, ("checks", "resnet18", "total"), 1e6, "resnet18, worked out / measured: "),
+    (cost, ("backbones", "resnet18", "runs", "*", "seconds", "train"), 1.0, "of training"),
+]
+
+
+@pytest.mark.parametrize(("benchmark", "path", "bad", "sentence"), MISSED)
+def test_a_result_that_misses_a_bar_is_named(benchmark, path, bad, sentence):
+    stored = json.loads(benchmark.STORE.read_text())
+    found = set(benchmark.missed(spoiled(stored, path, bad))) - set(benchmark.missed(stored))
+    assert any(sentence in one for one in found), found
+
+
+def test_a_missed_bar_ends_the_command_with_exit_code_1():
+    bars.stop_if_missed([])
+    with pytest.raises(SystemExit) as end:
+        bars.stop_if_missed([*bars.at_most("seconds", 41, 40), *bars.at_least("AUROC", 0.5, 0.9)])
+    assert end.value.code == (  # a text: Python prints it and leaves with 1
+        "missed: seconds: 41, expected at most 40\nmissed: AUROC: 0.5, expected at least 0.9"
+    )
+
+
+@pytest.mark.parametrize("benchmark", [results, speed, sample_set, course, cost])
+def test_a_benchmark_writes_its_results_before_it_stops(benchmark):
+    """Whatever it measured is kept, whether or not it reaches the bars."""
+    lines = inspect.getsource(benchmark.main)
+    assert lines.index("written(") < lines.index("stop_if_missed(missed(store))")

@@ -1,4 +1,4 @@
-"""What a reproduction costs: the arithmetic on made-up seconds, and that the stored ones fit."""
+"""What a reproduction costs: the arithmetic, on made-up seconds."""
 
 import json
 from dataclasses import asdict
@@ -10,7 +10,6 @@ from cost import BACKBONES, PAPER, Line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.experiments.recipes import Recipe, recipe_for
 
 STORE = json.loads(cost.STORE.read_text())
@@ -116,22 +115,6 @@ def test_a_processor_is_paid_for_each_core_and_a_gpu_once():
 def test_the_stored_seconds_are_of_todays_recipe(name):
     today = json.loads(json.dumps(asdict(recipe_for(name))))
     assert STORE["backbones"][name]["recipe"] == today, "measure again: make cost"
-
-
-@each_backbone
-def test_every_part_of_every_category_takes_time(name):
-    lines = cost.rates(recipe_for(name), STORE["backbones"][name]["runs"])
-    assert all(lines[part].each > 0 for part in ("features", "training", "evaluation"))
-    found = cost.by_category(STORE, name)
-    assert set(found) == set(OFFICIAL_COUNTS)
-    assert all(took > 0 for one in found.values() for took in one.values())
-
-
-@pytest.mark.parametrize("name", cost.CHECKED)
-def test_what_was_worked_out_is_what_a_whole_run_took(name):
-    """Stored seconds: no clock runs here."""
-    expected = cost.cost(cost.by_category(STORE, name)[cost.CATEGORY], seeds=1)
-    assert 0.7 <= expected / STORE["checks"][name]["total"] <= 1.4
 
 
 def test_the_tables_say_what_was_measured_and_on_what():

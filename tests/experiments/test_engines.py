@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 import ray
@@ -36,7 +35,7 @@ def test_a_process_that_dies_costs_no_other_job(tmp_path):
 
 
 def test_a_ray_worker_that_dies_costs_no_other_job(tmp_path):
-    here = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # where the task is
+    here = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}  # where the task is
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=here)
     try:
         check_survivors(dict(on_ray()(partial(die, marks=tmp_path), JOBS)))
@@ -73,15 +72,16 @@ def test_ctrl_c_does_not_wait_for_the_workers(running, tmp_path):
     marks = [tmp_path / "a", tmp_path / "b"]
     process = subprocess.Popen(
         [sys.executable, script, *marks, tmp_path / "c"],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     process.stdout.readline()
-    while running and not all(mark.exists() for mark in marks):
+    while running and process.poll() is None and not all(mark.exists() for mark in marks):
         time.sleep(0.05)
+    assert process.poll() is None, process.stderr.read()
     time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=100)  # they would linger for ten minutes

@@ -1,7 +1,9 @@
 """papermill's way in: parameters by name, no cell changed."""
 
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import papermill
 import pytest
 import run
@@ -11,34 +13,42 @@ from fastflow_utils.experiments.recipes import recipe_for
 from fastflow_utils.experiments.reproduce import plan, reproduce
 
 
-def test_papermill_sets_the_category(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("FASTFLOW_DATA", raising=False)
-    executed = papermill.execute_notebook(
-        run.NOTEBOOKS / "01_mvtec_ad.ipynb",
-        tmp_path / "carpet.ipynb",
-        parameters={"category": "carpet"},
-        cwd=run.NOTEBOOKS,
-        kernel_name="python3",
-        progress_bar=False,
-        execution_timeout=120,
-    )
-    text = "".join(str(cell.get("outputs")) for cell in executed.cells)
-    assert "hole" in text and "broken_large" not in text  # defects of carpet, not of bottle
+def execute(name: str, last: str, folder: Path, **parameters: str) -> nbformat.NotebookNode:
+    """Execute a notebook by papermill, up to the cell that holds the text ``last``.
 
-
-def test_papermills_runs_are_those_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Notebook 07 leaves what `fastflow reproduce` finds, and does not repeat."""
-    for name in ("DATA", "RUNS"):
-        monkeypatch.delenv(f"FASTFLOW_{name}", raising=False)
-    papermill.execute_notebook(
-        run.NOTEBOOKS / "07_reproduce.ipynb",
-        tmp_path / "tile.ipynb",
-        parameters={"category": "tile", "epochs": "1", "folder": str(tmp_path / "runs")},
+    The cells after it take a minute, and need no parameter that those before it did not need.
+    """
+    notebook: Any = nbformat.read(run.NOTEBOOKS / name, as_version=4)
+    (number,) = [i for i, cell in enumerate(notebook.cells) if last in cell.source]
+    notebook.cells = notebook.cells[: number + 1]
+    nbformat.write(notebook, folder / name)
+    return papermill.execute_notebook(
+        folder / name,
+        folder / "executed.ipynb",
+        parameters=parameters,
         cwd=run.NOTEBOOKS,
         kernel_name="python3",
         progress_bar=False,
         execution_timeout=240,
     )
+
+
+@pytest.fixture(autouse=True)
+def default_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATA", "RUNS"):
+        monkeypatch.delenv(f"FASTFLOW_{name}", raising=False)
+
+
+def test_papermill_sets_the_category(tmp_path: Path):
+    executed = execute("01_mvtec_ad.ipynb", "counts = pd.DataFrame", tmp_path, category="carpet")
+    text = "".join(str(cell.get("outputs")) for cell in executed.cells)
+    assert "hole" in text and "broken_large" not in text  # defects of carpet, not of bottle
+
+
+def test_papermills_runs_are_those_of_the_command(tmp_path: Path):
+    """Notebook 07 leaves what `fastflow reproduce` finds, and does not repeat."""
+    parameters = {"category": "tile", "epochs": "1", "folder": str(tmp_path / "runs")}
+    execute("07_reproduce.ipynb", "outcomes = reproduce(", tmp_path, **parameters)
     lines: list[str] = []
     jobs = plan(data_root(), [recipe_for(epochs=1)], names=["tile"])
     (outcome,) = reproduce(jobs, tmp_path / "runs", tell=lines.append)

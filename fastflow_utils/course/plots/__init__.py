@@ -16,6 +16,7 @@ from fastflow_utils.course.plots.geometry import (
     planes,
     square,
 )
+from fastflow_utils.course.plots.grids import colour_bar, image_grid, montage
 from fastflow_utils.course.plots.judging import (
     differences,
     draw_run,
@@ -28,7 +29,6 @@ from fastflow_utils.course.plots.judging import (
     strips,
     training_curve,
 )
-from fastflow_utils.course.plots.pictures import colour_bar, image_grid, montage
 from fastflow_utils.course.plots.style import (
     OTHER_COLOURS,
     STYLE,

@@ -18,7 +18,7 @@ from scipy.stats import beta
 from skimage import measure
 from torch import Tensor
 
-from fastflow_utils.course.plots.pictures import image_grid
+from fastflow_utils.course.plots.grids import image_grid
 from fastflow_utils.course.plots.style import (
     OTHER_COLOURS,
     one_panel,

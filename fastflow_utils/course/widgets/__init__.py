@@ -16,7 +16,7 @@ from fastflow_utils.course.widgets.epochs import (
     quantile_figure,
 )
 from fastflow_utils.course.widgets.explore import explore
-from fastflow_utils.course.widgets.features import explore_features, feature_figure
+from fastflow_utils.course.widgets.feature_maps import explore_features, feature_figure
 from fastflow_utils.course.widgets.flow_walk import (
     explore_flow,
     flow_figure,

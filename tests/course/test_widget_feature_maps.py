@@ -11,7 +11,7 @@ from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import pca_colours
 
-module = importlib.import_module("fastflow_utils.course.widgets.features")
+module = importlib.import_module("fastflow_utils.course.widgets.feature_maps")
 
 
 @pytest.fixture(scope="module")
