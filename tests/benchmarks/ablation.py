@@ -23,7 +23,6 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,7 +39,7 @@ from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.maps import blur, combine, image_score, level_map
 from fastflow_utils.detector.metrics import aupimo, aupro, separation
-from fastflow_utils.detector.training import split
+from fastflow_utils.detector.training import hold_out
 from fastflow_utils.experiments import ablation
 from fastflow_utils.experiments.ablation import Trained, anomaly_maps, layer_norm
 from fastflow_utils.experiments.recipes import Recipe, recipe_for
@@ -106,18 +105,16 @@ START_MAP = ("bounded at 1 std", True, 4, 0.01)
 MAPS = list(itertools.product(COMBINE, (True, False), (0, 2, 4, 6), (0.0, 0.001, 0.01, 0.03)))
 
 
-@dataclass(frozen=True)
-class Moved:
+class Moved(Features):
     """Features of which each reading in training returns one of several moved copies."""
 
-    copies: list[Features]  # the first is not moved
-    held_out: set[int]
-    generator: torch.Generator
+    def __init__(
+        self, copies: list[Features], held_out: set[int], generator: torch.Generator
+    ) -> None:
+        vars(self).update(vars(copies[0]))  # the first is not moved; it tells what they are of
+        self.copies, self.held_out, self.generator = copies, held_out, generator
 
-    def __len__(self) -> int:
-        return len(self.copies[0])
-
-    def __getitem__(self, index: Tensor) -> list[Tensor]:
+    def __getitem__(self, index: Any) -> list[Tensor]:
         if self.held_out & set(index.tolist()):
             return self.copies[0][index]
         choice = int(torch.randint(len(self.copies), (1,), generator=self.generator))
@@ -141,7 +138,7 @@ def moved(
             images = translate(images, shift, padding_mode="border")
             levels.append([h.half() for h in backbone(images)])
         copies.append(Features([torch.cat(level) for level in zip(*levels, strict=True)]))
-    _, held_out = split(len(features), torch.Generator().manual_seed(0))
+    _, held_out = hold_out(len(features), torch.Generator().manual_seed(0))
     return Moved(copies, set(held_out.tolist()), generator)
 
 
@@ -169,7 +166,7 @@ def train(
     recipe = recipe_for(**(fields if "backbone" in fields else START | fields))
     train_set, test_set = load(data, category, recipe.image_size)
     backbone = recipe.build_backbone(weights if recipe.backbone == "resnet18" else None)
-    train_features: Any = extract(backbone, train_set)
+    train_features = extract(backbone, train_set)
     test_features = extract(backbone, test_set)
     if "layer_norm" in special:
         train_features, test_features = layer_norm(train_features), layer_norm(test_features)

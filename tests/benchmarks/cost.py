@@ -48,7 +48,7 @@ from bars import at_least, at_most, stop_if_missed
 from results import README, written
 from speed import fastflow_run, machine
 
-from fastflow_utils.compute import convolution_dtype, select_device
+from fastflow_utils.compute import resolve_precision, select_device
 from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.data.sample_set import make
 from fastflow_utils.detector.backbones import BUNDLED
@@ -130,8 +130,7 @@ def check(name: str, device: torch.device, folder: Path) -> dict[str, Any]:
 def here(device: torch.device) -> dict[str, Any]:
     """Return what the seconds depend on."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    dtype = str(convolution_dtype(device)).removeprefix("torch.")
-    return {**machine(), "convolutions": dtype, "gpu": gpu}
+    return {**machine(), "convolutions": resolve_precision("auto", device), "gpu": gpu}
 
 
 # Working out ------------------------------------------------------------------------------------
