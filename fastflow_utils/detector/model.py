@@ -282,6 +282,7 @@ class FastFlow(nn.Module):
                 "name": self.backbone.name,
                 "layers": self.backbone.layers,
                 "image_size": self.backbone.image_size,
+                "fold": self.backbone.folded,
             },
             "flow": self.options,
             "notes": notes,
