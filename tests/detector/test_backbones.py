@@ -173,6 +173,15 @@ def test_batch_norms_are_folded_where_nothing_else_reads_the_convolution(options
         torch.testing.assert_close(h, reference)
 
 
+@torch.no_grad()
+def test_what_is_tapped_by_a_hook_or_has_no_statistics_is_not_folded():
+    toy, x = Toy().eval(), torch.rand(2, 3, 8, 8)
+    toy.stem_norm = nn.BatchNorm2d(4, track_running_stats=False).eval()
+    toy.norm.register_forward_hook(lambda *_: None)  # timm collects levels by such hooks
+    assert backbones._single_readers(toy, lambda: toy(x))[0] == []
+    assert not toy.stem_norm._forward_hooks and len(toy.norm._forward_hooks) == 1
+
+
 class Standardised(nn.Conv2d):
     """Divides its weight by its spread: what is folded into the weight is divided out again."""
 
@@ -231,6 +240,18 @@ def test_weights_that_give_no_numbers_are_refused(tmp_path):
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(FastFlowError, match="'resnet18' gives values that are not finite"):
         Backbone("resnet18", weights=tmp_path / "weights.pth", image_size=64)
+
+
+def test_a_network_whose_outputs_are_no_maps_is_refused(monkeypatch):
+    class Rows(nn.Module):
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [x.flatten(2)]
+
+    monkeypatch.setattr(backbones, "_create", lambda *_, **__: Rows())
+    with pytest.raises(
+        FastFlowError, match=r"'resnet18' gives outputs of shapes \[\(1, 3, 4096\)"
+    ):
+        Backbone("resnet18", pretrained=False, image_size=64)
 
 
 def test_a_network_without_feature_maps_is_refused(monkeypatch):
