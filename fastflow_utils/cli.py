@@ -6,6 +6,7 @@ The commands import what they need themselves, so that help and mistakes answer 
 timm and matplotlib take seconds to import.
 """
 
+import io
 import os
 import sys
 from enum import StrEnum
@@ -43,11 +44,21 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-Data = Annotated[
-    Path | None, typer.Option(help="Data root. Default: $FASTFLOW_DATA, else the sample set.")
-]
-ImageSize = Annotated[int | None, typer.Option(help="Height and width, pixels.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+class Format(StrEnum):
+    """How tables are written."""
+
+    markdown = "markdown"
+    csv = "csv"
+    html = "html"
+    latex = "latex"
+
+
+class Precision(StrEnum):
+    """The number format of the flows' convolutions."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 class Where(StrEnum):
@@ -57,13 +68,19 @@ class Where(StrEnum):
     ray = "ray"
 
 
-class Format(StrEnum):
-    """How tables are written."""
-
-    markdown = "markdown"
-    csv = "csv"
-    html = "html"
-    latex = "latex"
+Data = Annotated[
+    Path | None, typer.Option(help="Data root. Default: $FASTFLOW_DATA, else the sample set.")
+]
+ImageSize = Annotated[int | None, typer.Option(help="Height and width, pixels.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+AskedPrecision = Annotated[
+    Precision | None,
+    typer.Option(
+        "--precision",
+        help="Number format of convolutions. Default: the recipe's, else bfloat16 where the "
+        "device is fast with it.",
+    ),
+]
 
 
 @app.command()
@@ -86,14 +103,18 @@ def run(
         Path | None, typer.Option(help="YAML file of recipe fields; see `fastflow recipes`.")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    precision: AskedPrecision = None,
 ) -> None:
     """Train on a category's normal images and evaluate on its test split."""
-    from fastflow_utils.compute import select_device
+    from fastflow_utils.compute import check_seed, select_device
     from fastflow_utils.data import mvtec
     from fastflow_utils.experiments.recipes import recipe_for
     from fastflow_utils.experiments.run import run as run_one
 
-    recipe = recipe_for(backbone, config, image_size=image_size, epochs=epochs)
+    check_seed(seed)
+    place = select_device(device)
+    changes: dict[str, Any] = {"image_size": image_size, "epochs": epochs, "precision": precision}
+    recipe = recipe_for(backbone, config, device=place, **changes)
     root = mvtec.data_root(data)
     if category is None:
         names = ", ".join(mvtec.categories(root)) or "none"
@@ -105,13 +126,13 @@ def run(
         output,
         seed=seed,
         weights=weights,
-        device=select_device(device),
+        device=place,
     )
     drawn = _draw(result, output / "figures")
     metrics = result.metrics
     typer.echo(
-        f"{metrics['category']}, {recipe.backbone}, seed {seed}, "
-        f"last of {metrics['epochs']} epochs"
+        f"{result.evaluation.dataset.title}, {recipe.backbone}, seed {seed}, "
+        f"last of {metrics['epochs']} epochs, {metrics['device']} in {recipe.precision}"
     )
     for row in [
         {"image_auroc": "image AUROC", "image_ap": "AP", "image_f1": "F1 (oracle)"},
@@ -162,7 +183,7 @@ def predict(
     detector = FastFlow.load(model).to(select_device(device))
     table, problems = score(detector, images, output)
     if len(table):
-        typer.echo(_table(table.nlargest(10, "score")))
+        typer.echo(_table(table.nlargest(10, "score").drop(columns="heat_map")))
     typer.echo(f"{len(table)} images scored, higher is more anomalous: {output}/scores.csv")
     if problems:
         for problem in problems[:-1]:
@@ -199,8 +220,10 @@ def reproduce(
         str | None, typer.Option(help="Ray: a cluster's address, or auto. Default: a new one.")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where each run computes.")] = Device.auto,
+    precision: AskedPrecision = None,
 ) -> None:
     """Run every category, backbone and seed that has not been run; tables: `fastflow report`."""
+    from fastflow_utils.compute import select_device
     from fastflow_utils.data import mvtec
     from fastflow_utils.experiments import engines
     from fastflow_utils.experiments import reproduce as reproduction
@@ -213,8 +236,12 @@ def reproduce(
     if engine == Where.local and (address is not None or gpus):
         raise FastFlowError("--address and --gpus are for --engine ray")
 
+    is_here = engine == Where.local or device == Device.cpu  # Ray's GPUs may be elsewhere
+    place = select_device(device) if is_here else None
+    changes: dict[str, Any] = {"image_size": image_size, "epochs": epochs, "precision": precision}
+
     def recipe(name: str | None) -> "Recipe":
-        return recipe_for(name, config, image_size=image_size, epochs=epochs)
+        return recipe_for(name, config, device=place, **changes)
 
     files = dict(_weights(text) for text in weights or [])
     names = None if categories == "all" else _names(categories)
@@ -249,8 +276,8 @@ def _names(text: str) -> list[str]:
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise FastFlowError(f"--seeds: '{text}': expected whole numbers, such as 0,1,2")
+    if not text.isdecimal() or len(text) > 99:  # Python reads no number of thousands of digits
+        raise FastFlowError(f"--seeds: '{text:.99}': expected whole numbers, such as 0,1,2")
     return int(text)
 
 
@@ -317,6 +344,7 @@ def recipes() -> None:
                 "layers": "block " * backbone.tokens + " ".join(map(str, backbone.layers)),
                 "steps": recipe.steps,
                 "kernels": recipe.kernels,
+                "precision": recipe.precision,
                 "ratio": f"{recipe.hidden_ratio:g}",
                 "backbone": f"{frozen:.1f} M",
                 "flow": f"{trained:.1f} M",
@@ -327,6 +355,7 @@ def recipes() -> None:
             notes.append(f"{name}: timm's {recipe.backbone}")
     typer.echo(_table(pd.DataFrame(rows)))
     typer.echo("layers: timm's indices; ratio: hidden channels; backbone, flow: parameters")
+    typer.echo("precision: on this machine, where --precision does not ask for another")
     typer.echo("hub: downloaded by timm, once; FILE: --weights FILE, a local state dict")
     for note in notes:
         typer.echo(note)
@@ -356,7 +385,6 @@ def sample(
     ] = None,
 ) -> None:
     """Make the procedural sample set."""
-
     from fastflow_utils.data import sample_set
 
     names = sample_set.CATEGORIES if categories is None else _names(categories)
@@ -394,7 +422,6 @@ def import_(
 
 
 def _check(root: Path) -> None:
-
     from fastflow_utils.data import mvtec
 
     table = mvtec.check(root)
@@ -414,6 +441,9 @@ def main() -> None:
     # Before torch is imported: threads that wait by spinning for long make training ten times
     # slower as soon as another process is busy; to sleep at once would make it twice as slow.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no name is a reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except (FastFlowError, OSError) as error:

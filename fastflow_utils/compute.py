@@ -4,46 +4,91 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["convolution_dtype", "in_chunks", "precision", "select_device", "side_by_side"]
+__all__ = [
+    "Precision",
+    "check_seed",
+    "dtype_of",
+    "in_chunks",
+    "in_threads",
+    "resolve_precision",
+    "select_device",
+]
 
+Precision = Literal["float32", "bfloat16"]
 Map = Callable[..., Iterator[Tensor]]
 
 
-def precision() -> str:
-    """Return what the environment variable ``FASTFLOW_PRECISION`` asks for, by default "auto"."""
-    return os.environ.get("FASTFLOW_PRECISION", "auto")
+def resolve_precision(asked: str = "auto", device: torch.device | str | None = None) -> Precision:
+    """Return the number format of the subnets' convolutions; everything else is float32.
 
+    Asked for "auto", the environment variable ``FASTFLOW_PRECISION`` decides; without it,
+    bfloat16 where the device multiplies it natively, else float32. So "auto" means one thing on
+    one machine and another on the next: whoever computes keeps the answer, and hands it on.
 
-def convolution_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it natively, else float32.
-
-    The environment variable ``FASTFLOW_PRECISION`` (``auto``, ``float32``, ``bfloat16``) decides
-    otherwise.
+    Args:
+        asked: "auto", "float32" or "bfloat16". The latter two work on every device, slowly where
+            the hardware has no bfloat16.
+        device: Where to compute. Default: as :func:`select_device`.
 
     Raises:
-        FastFlowError: If the variable has another value.
+        FastFlowError: If the argument or the variable has another value.
+
+    Example:
+        >>> resolve_precision("float32")
+        'float32'
     """
-    wanted = precision()
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if wanted in known:
-        return known[wanted]
-    if wanted != "auto":
-        raise FastFlowError(f"FASTFLOW_PRECISION='{wanted}': expected auto, {' or '.join(known)}")
+    source = "precision"
+    if asked == "auto" and (named := os.environ.get("FASTFLOW_PRECISION")):
+        source, asked = "FASTFLOW_PRECISION", named
+    for known in get_args(Precision):
+        if asked == known:
+            return cast(Precision, known)
+    if asked != "auto":
+        raise FastFlowError(f"{source}: {asked!r}: expected auto, float32 or bfloat16")
+    device = select_device() if device is None else torch.device(device)
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
+        return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
     able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch has it
     native = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
-    return torch.bfloat16 if native else torch.float32
+    return "bfloat16" if native else "float32"
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """Return torch's type for a precision.
+
+    Example:
+        >>> dtype_of("bfloat16")
+        torch.bfloat16
+    """
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed that every random generator takes as it is: 0 to 2**32 - 1.
+
+    torch takes negative seeds, numpy does not, and some generators take 32 bits only.
+
+    Raises:
+        FastFlowError: If it is anything else.
+
+    Example:
+        >>> check_seed(3)
+        3
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise FastFlowError(f"seed {seed!r}: expected a whole number from 0 to {2**32 - 1}")
+    return seed
 
 
 @contextmanager
-def side_by_side(tasks: int, device: torch.device) -> Iterator[Map]:
+def in_threads(tasks: int, device: torch.device) -> Iterator[Map]:
     """Yield a ``map`` that does this many independent tasks in threads, sharing torch's threads.
 
     What a few images ask of one layer is too little work to share: two threads on it take two
@@ -78,7 +123,9 @@ def in_chunks(
     Returns:
         The tensors for the whole batch.
     """
-    parts = batch.split(images) if batch.device.type == "cpu" else (batch,)
+    if batch.device.type != "cpu" or torch.compiler.is_compiling():  # one graph for any batch
+        return list(function(batch))
+    parts = batch.split(images)
     return [torch.cat(of_parts) for of_parts in zip(*map(function, parts), strict=True)]
 
 

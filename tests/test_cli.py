@@ -1,6 +1,7 @@
 """The command line keeps its contract: files, keys, exit codes, one line for a mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,8 @@ def test_run_writes_what_the_contract_names(finished):
     assert set(metrics["seconds"]) == {"features", "train", "evaluate", "total"}
     assert (metrics["epochs"], metrics["seed"], metrics["protocol"]) == (3, 0, "last epoch")
     assert {"torch", "timm", "fastflow-utils", "python"} <= set(metrics["versions"])
+    assert metrics["recipe"]["precision"] in ("float32", "bfloat16")
+    assert (metrics["category"], metrics["sample_set"]) == ("disc", False)
     assert {path.suffix for path in (finished / "model").iterdir()} == {".json", ".safetensors"}
     figures = sorted(path.name for path in (finished / "figures").glob("*.png"))
     assert figures == ["gallery.png", "roc.png", "scores.png", "training.png"]
@@ -78,9 +81,9 @@ def test_run_finds_bright_squares(finished):
 
 
 def test_run_prints_the_table_and_where_things_are(tiny, tmp_path, capsys):
-    assert run(tiny, tmp_path / "out") == 0
+    assert run(tiny, tmp_path / "out", "--precision", "float32") == 0
     printed = capsys.readouterr().out
-    for expected in ("image AUROC", "pixel AUROC", "oracle", "spot", str(tmp_path / "out")):
+    for expected in ("image AUROC", "oracle", "spot", "cpu in float32", str(tmp_path / "out")):
         assert expected in printed
 
 
@@ -96,7 +99,7 @@ def test_run_without_the_extra_course_keeps_its_results(tiny, tmp_path, capsys, 
     assert (tmp_path / "out" / "metrics.json").is_file()
 
 
-def test_same_seed_same_figures_and_the_saved_recipe_repeats_them(finished, tiny, tmp_path):
+def test_same_seed_same_metrics_and_the_saved_recipe_repeats_them(finished, tiny, tmp_path):
     again = ("--config", finished / "recipe.yaml", "--device", "cpu", "--output", tmp_path)
     assert fastflow("run", "--data", tiny, "--category", "disc", *again) == 0
     first, second = (
@@ -129,7 +132,7 @@ def test_predict_scores_images_of_any_size(finished, tiny, tmp_path, capsys):
     alone = images / "a.png"
     assert fastflow("predict", finished / "model", images, alone, "--output", output) == 0
     table = pd.read_csv(output / "scores.csv")
-    assert list(table.columns) == ["path", "score", "decision"]
+    assert list(table.columns) == ["path", "score", "decision", "heat_map"]
     paths = ["a.png", "b.png", str(Path("line 2") / "a.JPG"), "a.png"]
     assert list(table["path"]) == [str(images / path) for path in paths]
     assert table["score"][0] == table["score"][3] < table["score"][1]
@@ -235,6 +238,15 @@ MISTAKES = {
     ),
     "bad config": (["run", "--data", "{tiny}", "--category", "disc", "--config", "none"], "none"),
     "bad epochs": (["run", "--data", "{tiny}", "--category", "disc", "--epochs", "0"], "epochs"),
+    "a seed of 67 bits": (
+        ["run", "--data", "{tiny}", "--category", "disc", "--seed", "99999999999999999999"],
+        "seed 99999999999999999999: expected a whole number from 0",
+    ),
+    "a negative seed": (
+        ["run", "--data", "{tiny}", "--category", "disc", "--seed", "-1"],
+        "seed -1: expected",
+    ),
+    "unknown precision": (["run", "--category", "disc", "--precision", "int8"], "int8"),
     "not a number": (["run", "--category", "disc", "--epochs", "many"], "--epochs"),
     "unknown option": (["run", "--categroy", "disc"], "categroy"),
     "unknown command": (["rum"], "rum"),
@@ -243,6 +255,12 @@ MISTAKES = {
     "missing archive": (["data", "import", "none.tar.xz", "{out}"], "none.tar.xz"),
     "sample of nothing": (["data", "sample", "{out}", "--categories", "botle"], "botle"),
     "sample of no severity": (["data", "sample", "{out}", "--severity", "2"], "[0, 1]"),
+    "sample of a huge seed": (["data", "sample", "{out}", "--seed", 20 * "9"], "seed 9999"),
+    "sample of a negative seed": (["data", "sample", "{out}", "--seed", "-1"], "seed -1"),
+    "sixteenth category": (
+        ["data", "sample", "{out}", "--like-mvtec", "--categories", "cushion"],
+        "cushion",
+    ),
     "check of nothing": (["data", "check", "nowhere"], "nowhere"),
 }
 
@@ -268,6 +286,28 @@ def test_no_good_test_image_is_told_before_training(tiny, tmp_path, capsys, monk
     assert "both good and anomalous" in capsys.readouterr().err
 
 
+def test_a_corrupt_mask_is_told_before_training(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runs, "fit", lambda *a, **k: pytest.fail("trained all the same"))
+    shutil.copytree(tiny, tmp_path / "data")
+    (tmp_path / "data/disc/ground_truth/spot/000_mask.png").write_bytes(b"no image")
+    assert run(tmp_path / "data", tmp_path / "out") == 2
+    assert "ground_truth/spot/000_mask.png" in capsys.readouterr().err
+
+
+def test_masks_that_vanish_are_told_before_training(tiny, tmp_path, monkeypatch):
+    def fit(*_: object, **__: object) -> None:
+        raise InterruptedError("training begins")
+
+    monkeypatch.setattr(runs, "fit", fit)
+    shutil.copytree(tiny, tmp_path / "data")
+    for mask in (tmp_path / "data/disc/ground_truth/spot").iterdir():
+        image = Image.new("L", (64, 64))
+        image.putpixel((0, 0), 255)  # reading at half the size takes odd pixels
+        image.save(mask)
+    with pytest.warns(UserWarning, match="'spot': 3.*larger image size"):
+        run(tmp_path / "data", tmp_path / "out", "--image-size", 32)
+
+
 def test_output_that_cannot_be_written_is_told_before_training(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "fit", lambda *a, **k: pytest.fail("trained all the same"))
     (tmp_path / "file").write_text("in the way")
@@ -286,11 +326,44 @@ def test_ctrl_c_keeps_the_model(tiny, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(FastFlow, "nll", press)
     assert run(tiny, tmp_path) == 1
+    assert capsys.readouterr().err == "interrupted: what was finished is kept\n"
     assert not (tmp_path / "metrics.json").exists()
     assert FastFlow.load(tmp_path / "model").backbone.image_size == 64
 
 
-def test_a_failed_run_leaves_no_old_figures(finished, tiny, tmp_path, monkeypatch):
+def test_ctrl_c_before_the_first_batch_leaves_no_model(tiny, tmp_path, monkeypatch):
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FastFlow, "nll", press)
+    assert run(tiny, tmp_path) == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_smoothing_beyond_the_image_is_told_before_training(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "fit", lambda *a, **k: pytest.fail("trained all the same"))
+    (tmp_path / "wide.yaml").write_text("smoothing: 22")
+    assert run(tiny, tmp_path / "out", "--config", tmp_path / "wide.yaml") == 2
+    assert "smoothing: 22 in the recipe: expected a number from 0 to 21" in capsys.readouterr().err
+
+
+def test_own_data_is_named_by_its_folder_whatever_its_category_is_called(tiny, tmp_path, capsys):
+    """Twelve pictures in a folder called zipper are not MVTec AD's."""
+    for root, data in {"factory": "factory", "MVTec AD": "folder MVTec AD"}.items():
+        (tmp_path / root).mkdir()
+        (tmp_path / root / "zipper").symlink_to(tiny / "disc")
+        arguments = ("--data", tmp_path / root, "--category", "zipper", "--image-size", 64)
+        output = tmp_path / "runs" / root
+        assert fastflow("run", *arguments, "--epochs", 1, "--output", output) == 0
+        assert json.loads((output / "metrics.json").read_text())["data"] == data
+    capsys.readouterr()
+    assert fastflow("report", tmp_path / "runs") == 0
+    told = capsys.readouterr().out
+    assert "image AUROC, factory" in told and "image AUROC, folder MVTec AD" in told
+    assert "PatchCore" not in told and "paper" not in told
+
+
+def test_a_failed_run_leaves_no_old_metrics(finished, tiny, tmp_path, monkeypatch):
     (tmp_path / "metrics.json").write_text("{}")
 
     def fail(*_: object, **__: object) -> None:

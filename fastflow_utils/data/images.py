@@ -1,20 +1,34 @@
-"""Files to tensors: which files of a folder are images, and one image or mask of any kind."""
+"""Pictures to tensors: which files are images, and one door for whatever holds a picture."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["IMAGE_SUFFIXES", "image_files", "is_visible", "load_image", "load_mask", "sha256"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Picture",
+    "as_image",
+    "as_images",
+    "image_files",
+    "is_visible",
+    "load_image",
+    "load_mask",
+    "open_image",
+    "sha256",
+]
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+Picture = Path | str | Image.Image | np.ndarray | Tensor
+ROUNDING = 1e-3  # a float so little outside [0, 1] is a rounding error
 
 
 def image_files(folder: Path | str) -> list[Path]:
@@ -48,16 +62,35 @@ def sha256(file: Path | str) -> str:
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[Image.Image]:
-    """The image, the right way up; an error while it is open names the file."""
+def _reading(picture: object) -> Iterator[None]:
+    """Whatever goes wrong becomes an error that names the picture."""
+    advice = ""
+    if isinstance(picture, Path | str):
+        name, advice = str(picture), ": replace the file or remove it"
+    elif isinstance(picture, Image.Image):
+        name = f"a Pillow image of {picture.width} x {picture.height} pixels, mode {picture.mode},"
+    elif isinstance(picture, np.ndarray | Tensor):
+        kind = "a tensor" if isinstance(picture, Tensor) else "an array"
+        name = f"{kind} of shape {tuple(picture.shape)} and type {picture.dtype}"
+    else:
+        name = f"an object of type {type(picture).__name__}"
     try:
-        # Given a path, Pillow maps uncompressed TIFFs to memory and ignores that they are turned.
-        with Path(path).open("rb") as file, Image.open(file) as image:
-            yield ImageOps.exif_transpose(image)
+        yield
+    except FastFlowError:
+        raise
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more
-        raise FastFlowError(
-            f"cannot read {path} as an image ({error}): replace the file or remove it"
-        ) from error
+        raise FastFlowError(f"cannot read {name} as an image ({error}){advice}") from error
+
+
+def open_image(path: Path | str) -> Image.Image:
+    """Return an image file as Pillow decodes it, the right way up; :func:`as_image` takes it.
+
+    Raises:
+        FastFlowError: The file is missing, damaged or no image.
+    """
+    # Given a path, Pillow maps uncompressed TIFFs to memory and mixes up those that are turned.
+    with _reading(path), Path(path).open("rb") as file, Image.open(file) as image:
+        return ImageOps.exif_transpose(image)  # a copy, so the file may be closed
 
 
 def _flat(image: Image.Image, background: str) -> Image.Image:
@@ -72,25 +105,158 @@ def _flat(image: Image.Image, background: str) -> Image.Image:
 
 def _full_scale(image: Image.Image, values: np.ndarray) -> int:
     """The value that means white. A float file does not say, so its largest value decides."""
-    if not (np.isfinite(values).all() and values.max() <= 65535):
-        raise ValueError(f"values up to {values.max():g}, expected finite ones up to 65535")
+    low, high = values.min(), values.max()
+    if not (low >= -ROUNDING and high <= 65535):  # true for NaN, too
+        raise ValueError(f"values from {low:g} to {high:g}, expected finite ones from 0 to 65535")
     if image.mode.startswith("I"):
         return 65535
-    return next(scale for scale in (1, 255, 65535) if values.max() <= scale)
+    return next(scale for scale in (1, 255, 65535) if high <= scale)
+
+
+def _require_unit_range(low: float, high: float) -> None:
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # true for NaN, too
+        raise ValueError(
+            f"values from {low:g} to {high:g}, expected floats in [0, 1]: divide values up to 255 "
+            "by 255, or give uint8; do not normalise, the backbone does"
+        )
+
+
+def _pixels(values: np.ndarray | Tensor) -> np.ndarray:
+    """The pixels (H, W, C) of an array, which has its channels last, or a tensor, first."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()
+        last = np.moveaxis(values, 0, -1) if values.ndim == 3 else values
+        expected, advice = "(C, H, W)", "tensor.permute(2, 0, 1)"
+    else:
+        last, expected, advice = values, "(H, W, C)", "array.transpose(1, 2, 0)"
+    if last.ndim not in (2, 3) or last.shape[2:] not in ((), (1,), (3,), (4,)) or not last.size:
+        raise ValueError(
+            f"expected one picture, (H, W) or {expected} with 1, 3 or 4 channels: if they are on "
+            f"the other side, give {advice}"
+        )
+    if last.dtype.kind == "f":
+        _require_unit_range(last.min(), last.max())
+    elif last.dtype.type not in (np.bool_, np.uint8, np.uint16):
+        raise ValueError(
+            "expected bool, uint8, uint16 or floats in [0, 1]: convert it, for example 0 to 255 "
+            "by array.astype(np.uint8)"
+        )
+    return np.atleast_3d(last)
+
+
+def _layers(picture: Picture) -> tuple[list[Image.Image], int]:
+    """What is to be resized, one image in RGB or one of floats for each channel, and its white."""
+    if isinstance(picture, Path | str):
+        picture = open_image(picture)
+    if isinstance(picture, TiffImageFile) and picture.filename and picture.tag_v2.get(274, 1) > 4:
+        raise ValueError("Pillow itself may read a turned TIFF wrongly: give its path")
+    if isinstance(picture, Image.Image):
+        image = _flat(ImageOps.exif_transpose(picture), background="white")
+        if image.mode == "RGB":
+            return [image], 255
+        values = np.asarray(image, dtype=np.float32)
+        return [Image.fromarray(values)], _full_scale(image, values)
+    if not isinstance(picture, np.ndarray | Tensor):
+        raise TypeError("expected a path, a Pillow image, a NumPy array or a tensor")
+    pixels = _pixels(picture)
+    if pixels.dtype == np.bool_:
+        pixels = pixels * np.uint8(255)
+    if pixels.dtype == np.uint8:  # as a file of these pixels is read
+        return _layers(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+    white = 65535 if pixels.dtype.type == np.uint16 else 1  # in either byte order
+    colour = pixels[..., :3].astype(np.float32)
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / white
+        colour = (colour * alpha + white * (1 - alpha)).astype(np.float32)
+    return [Image.fromarray(channel) for channel in np.moveaxis(colour, -1, 0)], white
+
+
+def as_image(picture: Picture, size: int | None = None) -> Tensor:
+    """Any picture as RGB, the way a person sees it: a file, a Pillow image, an array, a tensor.
+
+    Grey becomes RGB, transparency lies on white, EXIF rotation is applied. The same 8-bit pixels
+    give the same bits, whether they come as a file, an image, an array or a tensor. 16-bit grey
+    is divided by 65535 and keeps its precision (Pillow reads 16-bit *colour* at 8 bits); float
+    grey of a file or a Pillow image is divided by 1, 255 or 65535, the first that its largest
+    value does not exceed.
+
+    Args:
+        picture: A path; a Pillow image of any mode; an array (H, W) or (H, W, C), or a tensor
+            (H, W) or (C, H, W), with C = 1, 3 (RGB) or 4 (RGBA), of bool, uint8, uint16 or of
+            floats in [0, 1]. (OpenCV's arrays are BGR: give ``array[..., ::-1]``.)
+        size: Resize to ``size`` x ``size`` pixels, by Pillow's antialiased bicubic filter: the
+            default backbone was evaluated with it, and thin scratches stay sharper than under
+            a bilinear one. ``None`` keeps the picture's size.
+
+    Returns:
+        (3, H, W) float32 in [0, 1], on the CPU.
+
+    Raises:
+        FastFlowError: The picture is none of these, or a file that cannot be read; an array has
+            another shape or type, or floats that are not finite or not in [0, 1].
+
+    Example:
+        >>> frame = np.full((480, 640, 3), 255, np.uint8)  # of a camera
+        >>> as_image(frame).shape, as_image(frame, size=2)[:, 0, 0]
+        (torch.Size([3, 480, 640]), tensor([1., 1., 1.]))
+    """
+    with _reading(picture):
+        layers, white = _layers(picture)
+        if size is not None:
+            layers = [layer.resize((size, size), Image.Resampling.BICUBIC) for layer in layers]
+        pixels = np.dstack([np.asarray(layer, dtype=np.float32) for layer in layers]) / white
+    # Bicubic weights are partly negative, so a float image can leave [0, 1] a little at edges.
+    channels = torch.from_numpy(pixels).permute(2, 0, 1).clamp(0, 1)
+    return channels.expand(3, -1, -1).contiguous()
+
+
+def as_images(pictures: Picture | Sequence[Picture], size: int) -> Tensor:
+    """One picture or several as a batch, each as :func:`as_image` reads it.
+
+    Args:
+        pictures: A picture, a list or tuple of them, or a batch: an array (B, H, W, C) or a
+            tensor (B, C, H, W).
+        size: Height and width, pixels.
+
+    Returns:
+        (B, 3, ``size``, ``size``) float32 in [0, 1]. A batch of floats that has this shape
+        already stays on its device, any other picture comes to the CPU.
+
+    Raises:
+        FastFlowError: As for :func:`as_image`, or there is no picture.
+
+    Example:
+        >>> as_images([np.zeros((48, 64), np.uint8), torch.rand(3, 32, 32)], size=16).shape
+        torch.Size([2, 3, 16, 16])
+    """
+    if (
+        isinstance(pictures, Tensor)
+        and pictures.is_floating_point()
+        and pictures.shape[1:] == (3, size, size)
+        and len(pictures)
+    ):  # nothing to do but to check it
+        with _reading(pictures):
+            _require_unit_range(*map(float, pictures.detach().aminmax()))
+        return pictures.detach().float().clamp(0, 1)
+    many: Sequence[Picture]
+    if isinstance(pictures, np.ndarray | Tensor) and pictures.ndim == 4:
+        many = list(pictures)
+    elif isinstance(pictures, Sequence) and not isinstance(pictures, str):
+        many = pictures
+    else:
+        many = [pictures]
+    if not many:
+        raise FastFlowError("no pictures: expected at least one")
+    return torch.stack([as_image(picture, size) for picture in many])
 
 
 def load_image(path: Path | str, size: int | None = None) -> Tensor:
-    """Any image file as RGB, the way a person sees it.
-
-    Grey becomes RGB, transparency lies on white, EXIF rotation is applied. 16-bit grey is divided
-    by 65535 and keeps its precision (Pillow reads 16-bit *colour* at 8 bits); float grey is
-    divided by 1, 255 or 65535, the first that its largest value does not exceed.
+    """An image file as RGB: :func:`as_image` of its path.
 
     Args:
         path: The image file.
-        size: Resize to ``size`` x ``size`` pixels, by Pillow's antialiased bicubic filter: the
-            default backbone was evaluated with it, and thin scratches stay sharper than under
-            a bilinear one. ``None`` keeps the file's size.
+        size: Resize to ``size`` x ``size`` pixels; ``None`` keeps the file's size.
 
     Returns:
         (3, H, W) float32 in [0, 1].
@@ -106,19 +272,7 @@ def load_image(path: Path | str, size: int | None = None) -> Tensor:
         ...     load_image(path).shape, load_image(path, size=2)[:, 0, 0]
         (torch.Size([3, 4, 6]), tensor([1., 0., 0.]))
     """
-    with _opened(path) as image:
-        image = _flat(image, background="white")
-        full_scale = 255
-        if image.mode != "RGB":
-            values = np.asarray(image, dtype=np.float32)
-            full_scale = _full_scale(image, values)
-            image = Image.fromarray(values)
-        if size is not None:
-            image = image.resize((size, size), Image.Resampling.BICUBIC)
-        pixels = np.atleast_3d(np.array(image, dtype=np.float32)) / full_scale
-    # Bicubic weights are partly negative, so a float image can leave [0, 1] a little at edges.
-    channels = torch.from_numpy(pixels).permute(2, 0, 1).clamp(0, 1)
-    return channels.expand(3, -1, -1).contiguous()
+    return as_image(Path(path), size)
 
 
 def load_mask(path: Path | str, size: int | None = None) -> Tensor:
@@ -139,8 +293,8 @@ def load_mask(path: Path | str, size: int | None = None) -> Tensor:
     Raises:
         FastFlowError: The file is missing, damaged or no image.
     """
-    with _opened(path) as image:
-        values = np.atleast_3d(np.asarray(_flat(image, background="black")))
+    with _reading(path):
+        values = np.atleast_3d(np.asarray(_flat(open_image(path), background="black")))
         mask = Image.fromarray((values != 0).any(axis=-1))
         if size is not None:
             mask = mask.resize((size, size), Image.Resampling.NEAREST)

@@ -11,8 +11,8 @@ The layout, for each category::
 import difflib
 import hashlib
 import os
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -36,12 +36,16 @@ __all__ = [
     "data_home",
     "data_root",
     "digest",
+    "is_mvtec_ad",
     "is_sample_set",
 ]
 
 Split = Literal["train", "test"]
 
 GOOD = "good"
+VANISHED = "vanished mask"
+Finding = tuple[str, Path]  # what is wrong, and with which file
+
 # Where the data is ------------------------------------------------------------------------------
 
 
@@ -101,8 +105,24 @@ def categories(root: Path | str) -> list[str]:
 
 
 def is_sample_set(root: Path | str, category: str) -> bool:
-    """Whether a category's images are our own renderings: figures and tables must say so."""
+    """Whether a category's images are our own renderings: plots and tables must say so."""
     return Path(root, category, "sample_set.json").is_file()
+
+
+def is_mvtec_ad(root: Path | str, category: str) -> bool:
+    """Whether a category is MVTec AD's, as its name and its numbers of images say.
+
+    Published results stand beside results on such data only: neither beside pictures of one's
+    own in a folder called ``zipper``, nor beside the sample set.
+
+    Example:
+        >>> is_mvtec_ad("my pictures", "zipper")
+        False
+    """
+    if is_sample_set(root, category):
+        return False
+    counts = tuple(len(files) for files in _images(Path(root).expanduser() / category))
+    return counts == OFFICIAL_COUNTS.get(category)
 
 
 def digest(root: Path | str, category: str) -> str:
@@ -118,7 +138,8 @@ def digest(root: Path | str, category: str) -> str:
     with ThreadPoolExecutor() as pool:
         found = pool.map(sha256, [folder / place for place in places])
     lines = [f"{place.as_posix()} {own}\n" for place, own in zip(places, found, strict=True)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    # On Linux a name may be any bytes: those that are no UTF-8 count as they are.
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -136,6 +157,16 @@ def _is_category(folder: Path) -> bool:
 def _split_files(split: Path) -> list[Path]:
     """Every image of a split, by defect, then by name."""
     return [path for defect in _folders(split) for path in image_files(defect)]
+
+
+def _images(category: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """A category's normal training images, normal test images and anomalous test images."""
+    train, test = _split_files(category / "train"), _split_files(category / "test")
+    return (
+        [path for path in train if path.parent.name == GOOD],
+        [path for path in test if path.parent.name == GOOD],
+        [path for path in test if path.parent.name != GOOD],
+    )
 
 
 def _mask_path(image: Path) -> Path:
@@ -241,7 +272,7 @@ class MVTecAD(Dataset[Sample]):
 
     @property
     def is_sample_set(self) -> bool:
-        """Whether the images are our own renderings: figures and tables must say so."""
+        """Whether the images are our own renderings: plots and tables must say so."""
         return is_sample_set(self.root, self.category)
 
     @property
@@ -252,6 +283,42 @@ class MVTecAD(Dataset[Sample]):
     def masks(self) -> Tensor:
         """Every mask of the split: (N, 1, H, W) bool, in the order of ``paths``."""
         return torch.stack([self._mask(path) for path in self.mask_paths])
+
+    def check_masks(self) -> dict[str, int]:
+        """Read every mask of the split, and the image that it belongs to.
+
+        An evaluation comes after training; what would end it is found here in seconds.
+
+        Returns:
+            Of each defect the number of masks that vanish: they have anomalous pixels, but none
+            of these is left at ``image_size``. Only defects with such masks are listed. Their
+            images are anomalous still, but hold nothing that a pixel metric can look for; a
+            warning says so.
+
+        Raises:
+            FastFlowError: An image or a mask cannot be read, or a mask is all black or has
+                another shape than its image.
+        """
+        pairs = [pair for pair in zip(self.paths, self.mask_paths, strict=True) if pair[1]]
+        with ThreadPoolExecutor() as pool:
+            looked = pool.map(lambda pair: _look_at(pair[0], pair[1], self.image_size), pairs)
+            findings = [one for found in track(looked, "masks", len(pairs)) for one in found]
+        wrong = [(what, path) for what, path in findings if what != VANISHED]
+        if wrong:
+            folder = self.root / self.category
+            raise FastFlowError(
+                f"no truth to evaluate on in {folder}: {_summary(wrong, folder)}; correct these "
+                "files or take their images away (`fastflow data check` lists every problem)"
+            )
+        vanished = dict(Counter(path.parent.name for _, path in findings))
+        if vanished:
+            warnings.warn(
+                f"'{self.category}': at {self.image_size} px nothing is left of so many masks of "
+                f"these defects: {vanished}; pixel metrics cannot count them, a larger image size "
+                "keeps them",
+                stacklevel=2,
+            )
+        return vanished
 
     def counts(self) -> dict[str, int]:
         """How many images each defect's folder holds, ``good`` among them."""
@@ -323,45 +390,56 @@ def check(root: Path | str) -> pd.DataFrame:
 
 def _inspect(folder: Path) -> dict[str, int | str]:
     """One category's row in the table of ``check``."""
-    train = image_files(folder / "train" / GOOD) if (folder / "train" / GOOD).is_dir() else []
-    test = _split_files(folder / "test")
-    masks = {path: _mask_path(path) for path in test if path.parent.name != GOOD}
-    problems: defaultdict[str, list[str]] = defaultdict(list)
-
-    def note(problem: str, path: Path) -> None:
-        problems[problem].append(path.relative_to(folder).as_posix())
-
-    def read(load: Callable[[Path], Tensor], path: Path) -> Tensor | None:
-        try:
-            return load(path)
-        except FastFlowError:
-            note("unreadable", path)
-            return None
-
+    train, good, anomalous = _images(folder)
+    masks = {path: _mask_path(path) for path in anomalous}
+    findings = []
     if not train:
-        note("no images", folder / "train" / GOOD)
-    if not test:
-        note("no images", folder / "test")
-    for odd in _odd_folders(folder):
-        note("unexpected", odd)
-    for path in track([*train, *test], folder.name):
-        image = read(load_image, path)
-        if path not in masks:
-            continue
-        if not masks[path].is_file():
-            note("no mask", masks[path])
-        elif (mask := read(load_mask, masks[path])) is not None:
-            if not mask.any():
-                note("empty mask", masks[path])
-            if image is not None and image.shape[1:] != mask.shape[1:]:
-                note("mask of another size", masks[path])
+        findings.append(("no images", folder / "train" / GOOD))
+    if not good and not anomalous:
+        findings.append(("no images", folder / "test"))
+    findings += [("unexpected", odd) for odd in _odd_folders(folder)]
+    for path in track([*train, *good, *anomalous], folder.name):
+        findings += _look_at(path, masks.get(path))
     return {
         "train": len(train),
-        "test_good": len(test) - len(masks),
-        "test_anomalous": len(masks),
+        "test_good": len(good),
+        "test_anomalous": len(anomalous),
         "masks": sum(mask.is_file() for mask in masks.values()),
-        "problems": "; ".join(f"{what}: {_first(paths)}" for what, paths in problems.items()),
+        "problems": _summary(findings, folder),
     }
+
+
+def _look_at(image: Path, mask: Path | None, size: int | None = None) -> list[Finding]:
+    """What is wrong with an image and with its mask, the latter also when read at a size."""
+    findings: list[Finding] = []
+    shape = None
+    try:
+        shape = load_image(image).shape[1:]
+    except FastFlowError:
+        findings.append(("unreadable", image))
+    if mask is None:
+        return findings
+    if not mask.is_file():
+        return [*findings, ("no mask", mask)]
+    try:
+        truth = load_mask(mask)
+    except FastFlowError:
+        return [*findings, ("unreadable", mask)]
+    if not truth.any():
+        findings.append(("empty mask", mask))
+    elif size is not None and not load_mask(mask, size).any():
+        findings.append((VANISHED, mask))
+    if shape is not None and truth.shape[1:] != shape:
+        findings.append(("mask of another size", mask))
+    return findings
+
+
+def _summary(findings: list[Finding], folder: Path) -> str:
+    """Each kind of finding with the files that it is about, the first few of many."""
+    problems: defaultdict[str, list[str]] = defaultdict(list)
+    for what, path in findings:
+        problems[what].append(path.relative_to(folder).as_posix())
+    return "; ".join(f"{what}: {_first(paths)}" for what, paths in problems.items())
 
 
 def _odd_folders(category: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import laplace
 from torch import Tensor
 
+from fastflow_utils.compute import check_seed
 from fastflow_utils.data.images import image_files, load_image
 from fastflow_utils.data.sample_set import defects, render
 from fastflow_utils.errors import FastFlowError
@@ -63,30 +64,37 @@ def survey(folder: Path | str) -> pd.DataFrame:
     thumbnails: dict[str, Tensor] = {}
     for path in track(image_files(folder), "looking"):
         try:
-            whole = load_image(path)
+            row, thumbnails[path.name] = _measure(load_image(path))
         except FastFlowError:
-            rows.append({"file": path.name, "remark": "unreadable"})
-            continue
-        # From the pixels rather than the file, so that it is decoded once.
-        image = F.interpolate(whole[None], (256, 256), mode="bilinear", antialias=True)
-        grey = image.mean((0, 1)).numpy()
-        thumbnails[path.name] = F.adaptive_avg_pool2d(image, 32).flatten()
-        rows.append(
-            {
-                "file": path.name,
-                "width": whole.shape[2],
-                "height": whole.shape[1],
-                "brightness": float(grey.mean()),
-                "sharpness": float(np.std(laplace(grey)) / max(np.std(grey), 1e-6)),
-                "remark": "",
-            }
-        )
+            row = {"remark": "unreadable"}
+        rows.append({"file": path.name, **row})
     if not thumbnails:
         raise FastFlowError(f"no picture in {folder} can be read: expected PNG, JPEG, TIFF, ...")
     table = pd.DataFrame(rows).set_index("file")
     table[["width", "height"]] = table[["width", "height"]].astype("Int64")
     twins = _twins(thumbnails)
     table.insert(4, "twin", [twins.get(str(name), "") for name in table.index])
+    _remark(table)
+    return table
+
+
+def _measure(picture: Tensor) -> tuple[dict[str, object], Tensor]:
+    """Return one picture's row and its thumbnail."""
+    # From the pixels rather than the file, so that it is decoded once.
+    image = F.interpolate(picture[None], (256, 256), mode="bilinear", antialias=True)
+    grey = image.mean((0, 1)).numpy()
+    row: dict[str, object] = {
+        "width": picture.shape[2],
+        "height": picture.shape[1],
+        "brightness": float(grey.mean()),
+        "sharpness": float(np.std(laplace(grey)) / max(np.std(grey), 1e-6)),
+        "remark": "",
+    }
+    return row, F.adaptive_avg_pool2d(image, 32).flatten()
+
+
+def _remark(table: pd.DataFrame) -> None:
+    """Fill in why a picture is not like the others."""
     brightness, sharpness = (table[name] / table[name].median() for name in table.columns[2:4])
     shape = table["width"].astype(float) / table["height"].astype(float)
     remarks = {
@@ -99,7 +107,6 @@ def survey(folder: Path | str) -> pd.DataFrame:
     for remark, holds in remarks.items():
         said = table.loc[holds, "remark"]
         table.loc[holds, "remark"] = (said + ", " + remark).str.removeprefix(", ")
-    return table
 
 
 def _twins(thumbnails: dict[str, Tensor]) -> dict[str, str]:
@@ -148,7 +155,7 @@ def arrange(
 
     Raises:
         FastFlowError: There are fewer than three pictures, a name in ``leave_out`` is not there,
-            or the category's folder exists.
+            the share or the seed is out of range, or the category's folder exists.
 
     Example:
         >>> import tempfile
@@ -171,6 +178,7 @@ def arrange(
         )
     if not 0 < hold_out < 1:
         raise FastFlowError(f"hold_out={hold_out}: expected a share between 0 and 1")
+    check_seed(seed)
     if home.exists():
         raise FastFlowError(f"{home} exists already: delete it or choose another category's name")
     count = min(max(1, round(hold_out * len(files))), len(files) - 2)

@@ -1,5 +1,7 @@
-"""A model and a test split become maps, scores and honest figures."""
+"""A model and a test split become maps, scores and honest metrics."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -7,9 +9,10 @@ import torch
 from torch import Tensor
 
 from fastflow_utils.data.mvtec import MVTecAD
-from fastflow_utils.detector.features import Features
-from fastflow_utils.detector.metrics import aupimo, aupro, auroc, f1_at, fpr_at, separation
-from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.metrics import auroc, f1_at, fpr_at
+from fastflow_utils.detector.model import Detector
+from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
 __all__ = ["Evaluation", "evaluate"]
@@ -38,26 +41,29 @@ class Evaluation:
     pixel_threshold: float
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures of the tables, each in [0, 1], higher is better.
+        """Return the metrics of the tables, each in [0, 1], higher is better.
 
         ``image_auroc``, ``image_ap`` and ``image_f1`` are over images; ``pixel_auroc``,
         ``pixel_ap`` and ``pixel_f1`` over all pixels of all images, at the maps' resolution;
-        ``aupro`` and ``aupimo`` over the pixels of defects (``detector.metrics``).
-        Both F1 are oracles: their thresholds are the best ones for this very split.
+        ``aupro`` and ``aupimo`` over the pixels of defects (``detector.metric_classes``).
+        Both F1 are oracles: their thresholds are the best ones for this very split. A metric is
+        NaN where nothing is normal or nothing is anomalous; :meth:`notes` says why.
         """
-        images, pixels = (
-            separation(self.scores, self.labels),
-            separation(self.maps, self.masks),
-        )
+        # Here, as torchmetrics takes seconds to import: plots and thresholds do not need it.
+        from fastflow_utils.detector.metric_classes import AUPIMO, AUPRO, ExactSeparation
+
+        levels = {
+            "image": ExactSeparation()(self.scores, self.labels),
+            "pixel": ExactSeparation()(self.maps, self.masks),
+        }
         return {
-            "image_auroc": images.auroc,
-            "image_ap": images.average_precision,
-            "image_f1": images.f1,
-            "pixel_auroc": pixels.auroc,
-            "pixel_ap": pixels.average_precision,
-            "pixel_f1": pixels.f1,
-            "aupro": aupro(self.maps, self.masks),
-            "aupimo": aupimo(self.maps, self.masks, labels=self.labels),
+            **{
+                f"{level}_{name}": float(value)
+                for level, found in levels.items()
+                for name, value in found.items()
+            },
+            "aupro": float(AUPRO()(self.maps, self.masks)),
+            "aupimo": float(AUPIMO()(self.maps, self.masks, self.labels)),
         }
 
     def label_free(self) -> dict[str, float]:
@@ -65,21 +71,24 @@ class Evaluation:
 
         For images and for pixels: the threshold, the false-positive rate (lower is better) and
         F1, to be compared with the oracle of :meth:`metrics` and with the rate asked for in
-        training.
+        training. Rate and F1 are NaN where those of :meth:`metrics` are.
         """
+        images = (self.scores, self.labels, self.image_threshold)
+        pixels = (self.maps, self.masks, self.pixel_threshold)
         return {
             "image_threshold": self.image_threshold,
-            "image_fpr": fpr_at(self.scores, self.labels, self.image_threshold),
-            "image_f1": f1_at(self.scores, self.labels, self.image_threshold),
+            "image_fpr": _if_defined(fpr_at, *images),
+            "image_f1": _if_defined(f1_at, *images),
             "pixel_threshold": self.pixel_threshold,
-            "pixel_fpr": fpr_at(self.maps, self.masks, self.pixel_threshold),
-            "pixel_f1": f1_at(self.maps, self.masks, self.pixel_threshold),
+            "pixel_fpr": _if_defined(fpr_at, *pixels),
+            "pixel_f1": _if_defined(f1_at, *pixels),
         }
 
     def per_defect(self) -> pd.DataFrame:
         """Return one row for each defect: its images and their AUROCs against the good ones.
 
-        Columns: ``images``, ``image_auroc``, ``pixel_auroc``; the index is the defect.
+        Columns: ``images``, ``image_auroc``, ``pixel_auroc``; the index is the defect. An AUROC is
+        NaN where that of :meth:`metrics` would be, with the images of this defect alone.
         """
         rows = {}
         defects = self.dataset.defects
@@ -87,39 +96,84 @@ class Evaluation:
             chosen = torch.tensor([name in (defect, "good") for name in defects])
             rows[defect] = {
                 "images": defects.count(defect),
-                "image_auroc": auroc(self.scores[chosen], self.labels[chosen]),
-                "pixel_auroc": auroc(self.maps[chosen], self.masks[chosen]),
+                "image_auroc": _if_defined(auroc, self.scores[chosen], self.labels[chosen]),
+                "pixel_auroc": _if_defined(auroc, self.maps[chosen], self.masks[chosen]),
             }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the metrics must know: a sentence for each reason of a NaN.
+
+        And for masks that became empty when they were resized, where images that are anomalous
+        have no anomalous pixel. An empty list means that there is nothing to say.
+        """
+        if not _both_kinds(self.labels):
+            counts = self.dataset.counts()
+            return [f"the test split holds {counts}: metrics need good and anomalous images"]
+        size, empty, notes = self.maps.shape[-1], ~self.masks.flatten(1).any(1), []
+        for defect in sorted(set(self.dataset.defects) - {"good"}):
+            lost = empty[torch.tensor([name == defect for name in self.dataset.defects])]
+            if lost.any():
+                without = ", and there is no pixel AUROC of this defect" if lost.all() else ""
+                notes.append(
+                    f"{int(lost.sum())} of {len(lost)} masks of '{defect}' are empty at {size} "
+                    "px: in pixel metrics, the pixels of these images count as normal, except in "
+                    f"AUPIMO, which leaves the images out{without}; read the images larger, or "
+                    "look at the mask files"
+                )
+        if empty.all():
+            notes.append(f"all masks are empty at {size} px: there are no pixel metrics")
+        return notes
+
+
+def _both_kinds(labels: Tensor) -> bool:
+    return bool(labels.any()) and not bool(labels.all())
+
+
+def _if_defined(
+    metric: Callable[..., float], scores: Tensor, labels: Tensor, *more: float
+) -> float:
+    """The metric, or NaN where nothing is normal or nothing is anomalous."""
+    return metric(scores, labels, *more) if _both_kinds(labels) else math.nan
 
 
 @torch.no_grad()
 def evaluate(
-    model: FastFlow, features: Features, dataset: MVTecAD, batch_size: int = 8
+    model: Detector, dataset: MVTecAD, features: Features | None = None, batch_size: int = 8
 ) -> Evaluation:
-    """Return the maps and scores of a test split, given its features.
+    """Return the maps and scores of a test split, computed in the model's inference form.
 
     Args:
         model: Trained.
-        features: Of ``dataset``, from :func:`~fastflow_utils.detector.features.extract`.
         dataset: The test split; its masks are read at the size of the maps.
+        features: Of ``dataset``. Default: they are extracted, from the cache where they are in it.
         batch_size: Images at a time.
+
+    Raises:
+        FastFlowError: If the features are of another network, or of another number of images.
     """
-    model.eval()
-    device = model.backbone.mean.device
-    size = model.backbone.image_size
+    detector = model.for_inference()
+    if features is None:
+        features = extract(detector.backbone, dataset)
+    features.check_source(detector.backbone)
+    if len(features) != len(dataset):
+        raise FastFlowError(
+            f"features of {len(features)} images for a data set of {len(dataset)}: give those of "
+            "this split"
+        )
+    size = detector.backbone.image_size
     maps = torch.empty(len(features), 1, size, size)
     with track(range(len(features)), "evaluating") as bar:
         for start in range(0, len(features), batch_size):
-            batch = [h.to(device) for h in features[start : start + batch_size]]
-            maps[start : start + batch_size] = model.anomaly_map(batch).cpu()
+            batch = [h.to(detector.device) for h in features[start : start + batch_size]]
+            maps[start : start + batch_size] = detector.anomaly_map(batch).cpu()
             bar.update(len(batch[0]))
     return Evaluation(
         dataset=dataset,
         maps=maps,
-        scores=model.score(maps),
+        scores=detector.score(maps),
         masks=dataset.masks(),
         labels=torch.tensor(dataset.labels),
-        image_threshold=float(model.image_threshold),
-        pixel_threshold=float(model.pixel_threshold),
+        image_threshold=float(detector.image_threshold),
+        pixel_threshold=float(detector.pixel_threshold),
     )

@@ -61,6 +61,9 @@ class Features(Dataset[list[Tensor]]):
         _let_go(self.files)
         return chosen
 
+    def check_source(self, backbone: Backbone) -> None:
+        """Refuse features of another network."""
+
     def to(self, device: torch.device) -> "Features":
         """Return the features on another device; on the same one, these."""
         return Features([level.to(device) for level in self.levels])

@@ -12,6 +12,10 @@ Every layer here keeps one contract. With x and z of shape (B, C, H, W) and ``lo
 - ``local(x)`` returns ``(z, shares)``, where ``shares`` (B, 1, H, W) say how much each position
   contributes to ``log_det``: they sum to it exactly. A layer defines ``local`` and ``inverse``.
 
+With a standard normal z, every layer is a density: ``log_prob(x)``, ``local_log_prob(x)`` and
+``sample(shape)``, named as in torch.distributions and zuko, are written once, in
+:class:`FlowLayer`.
+
 The share of position i is log|det dz_i/dx_i|, the determinant of its own C x C block of the
 Jacobian. That is a fact for every layer here, and for chains in which one layer at most looks at
 neighbours. Longer chains add up the shares of their layers: the total is exact, but the split into
@@ -26,27 +30,100 @@ References:
     - Kingma & Dhariwal, Glow, 2018 (arXiv 1807.03039): ActNorm and its data initialisation.
 """
 
-from collections.abc import Iterable
-from typing import Literal, cast
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fastflow_utils.errors import FastFlowError
 
 __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Flow",
     "FlowLayer",
+    "FlowOptions",
     "FlowStep",
     "Kernels",
     "Permutation",
+    "Subnet",
     "Whitening",
     "conv_subnet",
+    "standard_normal",
 ]
 
 Kernels = Literal["3-1", "3x3", "1x1"]
 """Kernel sizes of the subnets: 3x3 and 1x1 in turn, 3x3 only, 1x1 only."""
+
+Subnet = Callable[[int, int, int, int], nn.Module]
+"""Builds a coupling's subnet from its input, hidden and output channels and its kernel size."""
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """What a flow is made of, whatever the number of its channels.
+
+    Attributes:
+        steps: How many flow steps.
+        kernels: "3-1" (3x3 and 1x1 in turn, starting with 3x3), "3x3" or "1x1".
+        hidden_ratio: Hidden channels of each subnet for each channel that it reads.
+        clamp: Bound on each coupling's log-scale.
+        whiten: Begin with :class:`Whitening`.
+
+    Raises:
+        FastFlowError: If a value is out of range.
+
+    Example:
+        >>> FlowOptions(kernels="5x5")
+        Traceback (most recent call last):
+        fastflow_utils.errors.FastFlowError: kernels='5x5': expected one of 3-1, 3x3, 1x1
+    """
+
+    steps: int = 8
+    kernels: Kernels = "3-1"
+    hidden_ratio: float = 1.0
+    clamp: float = 2.0
+    whiten: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kernels not in get_args(Kernels):
+            raise FastFlowError(
+                f"kernels='{self.kernels}': expected one of {', '.join(get_args(Kernels))}"
+            )
+        if self.steps < 0:
+            raise FastFlowError(f"steps={self.steps}: expected 0 or more")
+        for name in ("hidden_ratio", "clamp"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise FastFlowError(f"{name}={value}: expected a finite number above 0")
+
+    def kernel_size(self, step: int) -> int:
+        """Return the kernel size of a step's subnet; steps are counted from 0."""
+        sizes = {"3-1": (3, 1), "3x3": (3,), "1x1": (1,)}[self.kernels]
+        return sizes[step % len(sizes)]
+
+
+def standard_normal(z: Tensor) -> Tensor:
+    r"""Return the log-density of N(0, I) at each position, in nats, summed over its channels.
+
+    .. math:: -\tfrac12 \lVert z_i \rVert^2 - \tfrac C2 \log 2\pi
+
+    Args:
+        z: (B, C, H, W).
+
+    Returns:
+        (B, 1, H, W).
+
+    Example:
+        >>> standard_normal(torch.zeros(1, 2, 1, 1)).item()  # -log(2 pi)
+        -1.8378770351409912
+    """
+    energy = (0.5 * z**2).sum(dim=1, keepdim=True)
+    return -energy - 0.5 * z.shape[1] * math.log(2 * math.pi)
 
 
 class FlowLayer(nn.Module):
@@ -64,6 +141,37 @@ class FlowLayer(nn.Module):
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return x = f^-1(z) and log|det dx/dz| of shape (B,)."""
         raise NotImplementedError
+
+    def local_log_prob(self, x: Tensor) -> Tensor:
+        """Return each position's contribution to :meth:`log_prob`, (B, 1, H, W), in nats."""
+        z, shares = self.local(x)
+        return standard_normal(z) + shares
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        r"""Return :math:`\log p_X(x)` for a standard normal z: (B,), in nats.
+
+        Example:
+            >>> identity = ActNorm(1).eval()
+            >>> identity.log_prob(torch.zeros(1, 1, 1, 1)).item()  # -log(2 pi) / 2
+            -0.9189385175704956
+        """
+        return self.local_log_prob(x).sum(dim=(1, 2, 3))
+
+    @torch.no_grad()
+    def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """Draw x with the density of :meth:`log_prob`: a standard normal z, inverted.
+
+        Args:
+            shape: (B, C, H, W).
+            generator: Where the randomness comes from. Default: torch's global generator.
+
+        Example:
+            >>> Flow(4, FlowOptions(steps=2)).sample((3, 4, 8, 8)).shape
+            torch.Size([3, 4, 8, 8])
+        """
+        like = next(t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
+        z = torch.randn(*shape, generator=generator, dtype=like.dtype, device=like.device)
+        return self.inverse(z)[0]
 
 
 class ActNorm(FlowLayer):
@@ -216,16 +324,17 @@ class AffineCoupling(FlowLayer):
     and given x_a the Jacobian is diagonal in x_b. The soft clamp
     :math:`s = \alpha \tanh(\tilde s / \alpha)` keeps |s| below alpha; near 0 it changes nothing.
 
-    The subnet's last layer starts at zero, so the coupling starts as the identity.
+    The last layer of :func:`conv_subnet` starts at zero: the coupling starts as the identity.
 
     Args:
         channels: C >= 2; x_a is the first half (the larger, if C is odd).
         kernel_size: Of the subnet's two convolutions, odd.
         hidden_ratio: Hidden channels of the subnet for each channel of x_a.
         clamp: alpha.
+        subnet: Builds the subnet. Default: :func:`conv_subnet`.
 
     Raises:
-        ValueError: If there are fewer than two channels to split.
+        FastFlowError: If there are fewer than two channels to split.
 
     Example:
         >>> coupling = AffineCoupling(6, kernel_size=3)
@@ -235,15 +344,23 @@ class AffineCoupling(FlowLayer):
     """
 
     def __init__(
-        self, channels: int, kernel_size: int = 3, hidden_ratio: float = 1.0, clamp: float = 2.0
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        hidden_ratio: float = 1.0,
+        clamp: float = 2.0,
+        subnet: Subnet | None = None,
     ) -> None:
         super().__init__()
         if channels < 2:
-            raise ValueError(f"a coupling splits the channels: channels={channels}, expected >= 2")
+            raise FastFlowError(
+                f"a coupling splits the channels: channels={channels}, expected 2 or more"
+            )
         self.sizes = (channels - channels // 2, channels // 2)  # of x_a and x_b
         self.clamp = clamp
         hidden = max(1, int(self.sizes[0] * hidden_ratio))
-        self.subnet = conv_subnet(self.sizes[0], hidden, 2 * self.sizes[1], kernel_size)
+        build = subnet or conv_subnet
+        self.subnet = build(self.sizes[0], hidden, 2 * self.sizes[1], kernel_size)
 
     def local(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return z and, for each position, the sum of s over the channels."""
@@ -307,8 +424,8 @@ class FlowStep(_Chain):
     Args:
         channels: C >= 2.
         kernel_size: Of the coupling's subnet.
-        hidden_ratio: Of the coupling's subnet.
-        clamp: Bound on the coupling's log-scale.
+        options: The coupling's ``hidden_ratio`` and ``clamp``.
+        subnet: Builds the coupling's subnet. Default: :func:`conv_subnet`.
         generator: For the permutation.
 
     Example:
@@ -322,15 +439,16 @@ class FlowStep(_Chain):
         self,
         channels: int,
         kernel_size: int = 3,
-        hidden_ratio: float = 1.0,
-        clamp: float = 2.0,
+        options: FlowOptions = FlowOptions(),
+        *,
+        subnet: Subnet | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(
             [
                 ActNorm(channels),
                 Permutation(channels, generator),
-                AffineCoupling(channels, kernel_size, hidden_ratio, clamp),
+                AffineCoupling(channels, kernel_size, options.hidden_ratio, options.clamp, subnet),
             ]
         )
 
@@ -340,15 +458,12 @@ class Flow(_Chain):
 
     Args:
         channels: C >= 2.
-        steps: How many flow steps.
-        kernels: "3-1" (3x3 and 1x1 in turn, starting with 3x3), "3x3" or "1x1".
-        hidden_ratio: Hidden channels of each subnet for each channel that it reads.
-        clamp: Bound on each coupling's log-scale.
-        whiten: Begin with :class:`Whitening`.
+        options: Steps, kernels, hidden channels, clamp, whitening.
+        subnet: Builds each coupling's subnet. Default: :func:`conv_subnet`.
         generator: For the permutations.
 
     Example:
-        >>> flow = Flow(channels=8, steps=4)
+        >>> flow = Flow(8, FlowOptions(steps=4))
         >>> z, log_det = flow(torch.randn(2, 8, 16, 16))
         >>> z.shape, log_det.shape
         (torch.Size([2, 8, 16, 16]), torch.Size([2]))
@@ -357,23 +472,14 @@ class Flow(_Chain):
     def __init__(
         self,
         channels: int,
-        steps: int = 8,
-        kernels: Kernels = "3-1",
-        hidden_ratio: float = 1.0,
-        clamp: float = 2.0,
-        whiten: bool = False,
+        options: FlowOptions = FlowOptions(),
+        *,
+        subnet: Subnet | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        cycle = {"3-1": (3, 1), "3x3": (3,), "1x1": (1,)}
-        if kernels not in cycle:
-            raise ValueError(f"kernels='{kernels}': expected one of {', '.join(cycle)}")
-        sizes = cycle[kernels]
-        super().__init__(
-            [
-                *([Whitening(channels)] if whiten else []),
-                *(
-                    FlowStep(channels, sizes[i % len(sizes)], hidden_ratio, clamp, generator)
-                    for i in range(steps)
-                ),
-            ]
+        whitening: list[FlowLayer] = [Whitening(channels)] if options.whiten else []
+        steps = (
+            FlowStep(channels, options.kernel_size(i), options, subnet=subnet, generator=generator)
+            for i in range(options.steps)
         )
+        super().__init__([*whitening, *steps])

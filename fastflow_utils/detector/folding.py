@@ -1,13 +1,14 @@
-r"""The fast path: the same flow with its constants folded, and cheap numbers where they suffice.
+r"""The inference form of a flow: the same map, with what is constant after training folded.
 
-:class:`Fused` computes what ``Flow.local`` computes, without gradients. It is derived from the
-flow's layers, which stay the definition:
+:class:`FoldedFlow` is a module of its own, with tensors of its own: what happens to the flow later
+does not change it. It is made from the flow's layers, which stay the definition, and is compared
+with them when it is made:
 
-- whitening, ActNorm and permutation are linear maps of the channels, one after the other, so each
-  step begins with one 1x1 convolution in place of them all;
-- with the division by the clamp and the factor :math:`e^{-\alpha}` folded into weights, the soft
-  clamp :math:`s = \alpha\tanh(\tilde s/\alpha)` is :math:`2\alpha\,\sigma(2\tilde s/\alpha) -
-  \alpha`, whose sigmoid takes a fifth of tanh's time;
+- whitening, ActNorm and permutation are linear maps of the channels, so all of them in a row
+  become one 1x1 convolution;
+- with the division by the clamp folded into the weights, the soft clamp
+  :math:`s = \alpha\tanh(\tilde s/\alpha)` is :math:`2\alpha\,\sigma(2\tilde s/\alpha) - \alpha`,
+  whose sigmoid takes a fifth of tanh's time;
 - what does not depend on the image is added to the log-determinant once;
 - tensors lie channels last, as convolutions on CPUs like them, and few images are in work at a
   time, so that they stay in the processor's cache.
@@ -16,64 +17,89 @@ bfloat16 (8 bits of precision) is for the subnets' convolutions only. Everything
 likelihood and log-determinant, stays in float32.
 """
 
-import math
-from typing import NamedTuple, cast
+import copy
+from collections.abc import Iterator
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from fastflow_utils.compute import in_chunks
+from fastflow_utils.compute import Precision, dtype_of, in_chunks
 from fastflow_utils.detector.flows import (
     ActNorm,
     AffineCoupling,
     Flow,
+    FlowLayer,
     FlowStep,
     Permutation,
     Whitening,
 )
+from fastflow_utils.errors import FastFlowError
 
-__all__ = ["Fused"]
+__all__ = ["FoldedFlow", "NotFoldableError"]
+
+TOLERANCE = 1e-6  # of the largest value, in float64
 
 
-class Fused:
-    """A flow's forward direction, folded; it keeps no tie to the flow it was made from.
+class NotFoldableError(FastFlowError):
+    """A flow has no inference form; the message names the layer and the reason."""
+
+
+class FoldedFlow(FlowLayer):
+    """A flow's forward direction, for inference: without gradients, without an inverse.
 
     Args:
-        flow: Trained, or at least initialised.
-        dtype: Of the subnets' convolutions.
+        flow: Trained, or at least initialised. It is not changed.
+        precision: Of the subnets' convolutions.
+
+    Raises:
+        NotFoldableError: If a layer is none of this package's, a subnet is not like
+            :func:`~fastflow_utils.detector.flows.conv_subnet`'s, or the folded flow gives
+            other results than the flow.
 
     Example:
-        >>> flow, x = Flow(8, steps=2).eval(), torch.randn(2, 8, 16, 16)
-        >>> z, shares = Fused(flow).local(x)
+        >>> from fastflow_utils.detector.flows import FlowOptions
+        >>> flow, x = Flow(8, FlowOptions(steps=2)).eval(), torch.randn(2, 8, 16, 16)
+        >>> z, shares = FoldedFlow(flow).local(x)
         >>> torch.allclose(z, flow.local(x)[0], atol=1e-5), shares.shape
         (True, torch.Size([2, 1, 16, 16]))
     """
 
+    constant: Tensor
+
     @torch.no_grad()
-    def __init__(self, flow: Flow, dtype: torch.dtype = torch.float32) -> None:
-        self.steps: list[_FusedStep] = []
-        self.log_det = 0.0  # each position's share of what does not depend on the image
-        matrix: Tensor | None = None  # what is still to be done before the next coupling
-        shift: Tensor | None = None
-        for layer in flow.layers:
-            if isinstance(layer, Whitening):
-                matrix = layer.matrix.double()
-                shift = -matrix @ layer.mean.double().flatten()
-                self.log_det += float(matrix.slogdet().logabsdet)
-                continue
-            actnorm, permutation, coupling = cast(
-                tuple[ActNorm, Permutation, AffineCoupling], tuple(cast(FlowStep, layer).layers)
-            )
-            scale = actnorm.log_scale.double().exp().flatten()
-            offset = actnorm.shift.double().flatten()
-            linear = scale.diag() if matrix is None else scale[:, None] * matrix
-            offset = offset if shift is None else scale * shift + offset
-            order = permutation.order
-            self.log_det += float(actnorm.log_scale.sum() - coupling.clamp * coupling.sizes[1])
-            self.steps.append(_FusedStep(linear[order], offset[order], coupling, dtype))
-            matrix = shift = None
+    def __init__(self, flow: Flow, precision: Precision = "float32") -> None:
+        super().__init__()
+        dtype = next((t.dtype for t in flow.state_dict().values() if t.ndim), torch.float32)
+        # In float64, so that a difference from the flow is a mistake and not rounding; in eval
+        # mode, so that a fresh flow does not take the comparison's noise for its first batch.
+        exact = copy.deepcopy(flow).double().eval()
+        self._fold(exact)
+        self.requires_grad_(False)
+        _compare(exact, self)
+        self.to(dtype).to(memory_format=torch.channels_last)
+        for step in self.steps:
+            if isinstance(step, _FoldedStep) and precision != "float32":
+                step.subnet.to(dtype_of(precision))
+
+    def _fold(self, flow: Flow) -> None:
+        """Make steps and constant of a flow in float64."""
+        start = torch.eye(_channels(flow), dtype=torch.float64, device=_device(flow))
+        matrix, offset = start, start.new_zeros(len(start))  # of what is linear since a coupling
+        constant = start.new_zeros(())
+        steps: list[nn.Module] = []
+        for layer in _layers(flow):
+            if type(layer) is AffineCoupling:
+                steps.append(_FoldedStep(matrix, offset, layer))
+                matrix, offset = start, torch.zeros_like(offset)
+            else:
+                matrix, offset, log_det = _then(layer, matrix, offset)
+                constant = constant + log_det
+        if matrix is not start:  # what comes after the last coupling
+            steps.append(_convolution(matrix[..., None, None], offset))
+        self.steps = nn.ModuleList(steps)
+        self.register_buffer("constant", constant)
 
     @torch.no_grad()
     def local(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,51 +111,130 @@ class Fused:
         x = x.contiguous(memory_format=torch.channels_last)
         log_scale: Tensor | None = None
         for step in self.steps:
-            x, log_scale = step(x, log_scale)
-        assert log_scale is not None, "a flow has at least one step"
-        return x, log_scale.sum(dim=1, keepdim=True) + self.log_det
+            if isinstance(step, _FoldedStep):
+                x, s = step(x)
+                log_scale = s if log_scale is None else log_scale.add_(s)
+            else:
+                x = step(x)
+        constant = self.constant.expand(len(x), 1, *x.shape[2:])
+        return x, constant if log_scale is None else log_scale.sum(1, keepdim=True) + constant
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Refuse: this form goes forward only."""
+        raise FastFlowError("the inference form of a flow has no inverse: use the flow itself")
 
 
-class _FusedStep:
+class _FoldedStep(nn.Module):
     """1x1 convolutions for all that is linear, then the coupling."""
 
-    def __init__(
-        self, linear: Tensor, offset: Tensor, coupling: AffineCoupling, dtype: torch.dtype
-    ) -> None:
-        first, last = (cast(nn.Conv2d, coupling.subnet[i]) for i in (0, 2))
+    def __init__(self, matrix: Tensor, offset: Tensor, coupling: AffineCoupling) -> None:
+        super().__init__()
+        first, last = _subnet_convolutions(coupling.subnet)
         size_a, size_b = coupling.sizes
-        self.span = 2 * coupling.clamp  # s lies between -span / 2 and span / 2
-        shrink = math.exp(-coupling.clamp)  # exp(s) = exp(-clamp) exp(span * sigmoid)
-        kept = first.weight.dtype
-
-        def convolution(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> _Convolution:
-            weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-            return _Convolution(weight, bias.to(dtype))
-
-        linear = linear[..., None, None]
-        self.a = convolution(linear[:size_a], offset[:size_a], kept)
-        self.b = convolution(shrink * linear[size_a:], shrink * offset[size_a:], kept)
-        self.hidden = convolution(first.weight, cast(Tensor, first.bias), dtype)
+        self.clamp = coupling.clamp
+        matrix = matrix[..., None, None]
+        self.a = _convolution(matrix[:size_a], offset[:size_a])
+        self.b = _convolution(matrix[size_a:], offset[size_a:])
         weight, bias = last.weight, cast(Tensor, last.bias)
-        steep = 2 / coupling.clamp  # clamp * tanh(s / clamp) = span * sigmoid(steep * s) - clamp
-        self.s = convolution(steep * weight[:size_b], steep * bias[:size_b], dtype)
-        self.t = convolution(weight[size_b:], bias[size_b:], dtype)
-        self.dtype, self.kept = dtype, kept
+        steep = 2 / self.clamp  # clamp * tanh(s / clamp) = 2 clamp * sigmoid(steep * s) - clamp
+        self.subnet = nn.ModuleDict(
+            {
+                "hidden": _convolution(first.weight, cast(Tensor, first.bias)),
+                "s": _convolution(steep * weight[:size_b], steep * bias[:size_b]),
+                "t": _convolution(weight[size_b:], bias[size_b:]),
+            }
+        )
 
-    def __call__(self, x: Tensor, log_scale: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return z, and the sum of s + clamp over the steps so far."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and s."""
         x_a, x_b = self.a(x), self.b(x)
-        hidden = self.hidden(x_a.to(self.dtype)).relu_()
-        s = self.s(hidden).to(self.kept).sigmoid_().mul_(self.span)
-        log_scale = s.clone() if log_scale is None else log_scale.add_(s)
-        z_b = torch.addcmul(self.t(hidden).to(self.kept), x_b, s.exp_())
+        low = cast(nn.Conv2d, self.subnet["hidden"]).weight.dtype
+        hidden = self.subnet["hidden"](x_a.to(low)).relu_()
+        s = self.subnet["s"](hidden).to(x.dtype).sigmoid_().mul_(2 * self.clamp).sub_(self.clamp)
+        z_b = torch.addcmul(self.subnet["t"](hidden).to(x.dtype), x_b, s.exp())
         rows = [rearrange(part, "b c h w -> b h w c") for part in (x_a, z_b)]  # as they lie
-        return rearrange(torch.cat(rows, dim=-1), "b h w c -> b c h w"), log_scale
+        return rearrange(torch.cat(rows, dim=-1), "b h w c -> b c h w"), s
 
 
-class _Convolution(NamedTuple):
-    weight: Tensor
-    bias: Tensor
+def _layers(chain: nn.Module) -> Iterator[FlowLayer]:
+    """Yield the layers of a flow, those of its steps one by one."""
+    for layer in cast(nn.ModuleList, chain.layers):
+        if type(layer) is FlowStep:
+            yield from _layers(layer)
+        else:
+            yield cast(FlowLayer, layer)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, padding="same")
+
+def _then(layer: FlowLayer, matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Apply a linear layer after x -> matrix x + offset; return also its log-determinant."""
+    if type(layer) is Whitening:
+        own = layer.matrix.double()
+        shifted = own @ (offset - layer.mean.double().flatten())
+        return own @ matrix, shifted, own.slogdet().logabsdet
+    if type(layer) is ActNorm:
+        log_scale = layer.log_scale.double().flatten()
+        scale = log_scale.exp()
+        shifted = scale * offset + layer.shift.double().flatten()
+        return scale[:, None] * matrix, shifted, log_scale.sum()
+    if type(layer) is Permutation:
+        return matrix[layer.order], offset[layer.order], matrix.new_zeros(())
+    raise NotFoldableError(
+        f"cannot fold the layer {type(layer).__name__}: expected Whitening, ActNorm, Permutation "
+        "or AffineCoupling, not a subclass of them; use the flow itself"
+    )
+
+
+def _subnet_convolutions(subnet: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """Return the two convolutions of a subnet as conv_subnet builds it; refuse any other."""
+    layers = list(subnet.children()) if type(subnet) is nn.Sequential else [subnet]
+    plain = [type(layer) for layer in layers] == [nn.Conv2d, nn.ReLU, nn.Conv2d] and all(
+        (c.stride, c.dilation, c.groups, c.padding, c.padding_mode)
+        == ((1, 1), (1, 1), 1, "same", "zeros")
+        and c.bias is not None
+        for c in cast(list[nn.Conv2d], layers[::2])
+    )
+    if not plain:
+        names = ", ".join(type(layer).__name__ for layer in layers)
+        raise NotFoldableError(
+            f"cannot fold the subnet {type(subnet).__name__}({names}): expected Conv2d, ReLU, "
+            "Conv2d as conv_subnet builds them; use the flow itself"
+        )
+    return cast(nn.Conv2d, layers[0]), cast(nn.Conv2d, layers[2])
+
+
+def _convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """Return a convolution with copies of these tensors."""
+    outputs, inputs, *kernel = weight.shape
+    made = nn.Conv2d(inputs, outputs, (kernel[0], kernel[1]), padding="same")
+    made = made.to(weight.device, weight.dtype)
+    made.weight.copy_(weight)
+    cast(Tensor, made.bias).copy_(bias)
+    return made
+
+
+def _compare(flow: Flow, folded: FoldedFlow) -> None:
+    """Compare both on noise, coloured as whitening expects its input."""
+    noise = torch.randn(1, _channels(flow), 6, 6, generator=torch.Generator().manual_seed(0))
+    x = noise.to(_device(flow), torch.float64)
+    for layer in _layers(flow):
+        x = layer.inverse(x)[0] if isinstance(layer, Whitening) else x
+    for name, ours, theirs in zip(("z", "log-det"), folded.local(x), flow.local(x), strict=True):
+        difference, size = (ours - theirs).abs().max(), theirs.abs().max().clamp_min(1)
+        if not difference <= TOLERANCE * size:  # NaN fails, too
+            raise NotFoldableError(
+                f"the folded flow's {name} differs by {difference:.2g} from the flow's, whose "
+                f"largest is {size:.2g}: expected at most {TOLERANCE:g} of it; use the flow itself"
+            )
+
+
+def _channels(flow: Flow) -> int:
+    """Return C of the first layer; 1 where there is none, for the identity has any number."""
+    for layer in _layers(flow):
+        if isinstance(layer, AffineCoupling):
+            return sum(layer.sizes)
+        return len(next(iter(layer.state_dict().values())))
+    return 1
+
+
+def _device(flow: Flow) -> torch.device:
+    return next((tensor.device for tensor in flow.state_dict().values()), torch.device("cpu"))

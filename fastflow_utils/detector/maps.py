@@ -1,22 +1,135 @@
 """From each level's negative log-likelihood to one anomaly map and one score: their only home."""
 
 import math
+from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-__all__ = ["NORMAL_LEVEL", "blur", "image_score"]
+from fastflow_utils.errors import FastFlowError
+
+__all__ = [
+    "NORMAL_LEVEL",
+    "blur",
+    "blur_reach",
+    "check_map_options",
+    "combine",
+    "image_score",
+    "level_map",
+]
 
 NORMAL_LEVEL = 1 / (1 + math.exp(1))
 """The anomaly map where every level's likelihood is that of held-out normal images: 0.27."""
 
 
+def level_map(
+    nll: Tensor, mean: Tensor | float, std: Tensor | float, bounded: bool = True
+) -> Tensor:
+    r"""Return how surprising each position of one level is, on a scale of its own.
+
+    .. math:: a_l(i) = \sigma(u_l(i) - 1), \qquad u_l(i) = \frac{n_l(i) - \mu_l}{s_l}
+
+    Levels of any size and depth compare. The logistic function bounds what a single level can
+    say: one standard deviation above normal is 0.5, and nothing is more than 1.
+
+    Args:
+        nll: :math:`n_l(i)`, the negative log-likelihood (B, 1, H_l, W_l), nats per dimension.
+        mean: :math:`\mu_l`, its mean over the positions of held-out normal images.
+        std: :math:`s_l`, its standard deviation over them, above 0.
+        bounded: False returns u_l itself.
+
+    Returns:
+        (B, 1, H_l, W_l), in [0, 1] if bounded; higher is more anomalous.
+
+    Example:
+        >>> level_map(torch.tensor([2.0, 3.0]), mean=2.0, std=1.0)
+        tensor([0.2689, 0.5000])
+    """
+    u = (nll - mean) / std
+    return torch.sigmoid(u - 1) if bounded else u
+
+
+def combine(
+    level_maps: Sequence[Tensor],
+    image_size: int,
+    smoothing: float,
+    weights: Sequence[float] | None = None,
+) -> Tensor:
+    """Return the anomaly map: the levels' maps at image size, averaged, smoothed.
+
+    Args:
+        level_maps: One (B, 1, H_l, W_l) for each level, from :func:`level_map`.
+        image_size: H = W of the anomaly map.
+        smoothing: As for :func:`blur`.
+        weights: One share for each level, with a sum above 0. Default: all the same.
+
+    Returns:
+        (B, 1, H, W), within the range of the levels' maps; higher is more anomalous.
+
+    Example:
+        >>> combine([torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 1, 1)], 4, 0, [1, 3]).unique()
+        tensor([0.7500])
+    """
+    size = (image_size, image_size)
+    resized = [
+        F.interpolate(one, size=size, mode="bilinear", align_corners=False) for one in level_maps
+    ]
+    if weights is None:
+        return blur(torch.stack(resized).mean(0), smoothing)
+    weighted = [weight * one for weight, one in zip(weights, resized, strict=True)]
+    return blur(torch.stack(weighted).sum(0) / sum(weights), smoothing)
+
+
+def blur_reach(sigma: float) -> int:
+    """Return how many pixels on each side a Gaussian of ``sigma`` pixels takes part in a blur.
+
+    Example:
+        >>> blur_reach(4.0)
+        12
+    """
+    return math.ceil(3 * sigma)
+
+
 def blur(maps: Tensor, sigma: float) -> Tensor:
-    """Smooth maps (B, C, H, W) by a Gaussian of ``sigma`` pixels; 0 leaves them as they are."""
+    """Smooth maps (B, C, H, W) by a Gaussian of ``sigma`` pixels; 0 leaves them as they are.
+
+    Raises:
+        FastFlowError: If it reaches further than the maps are wide: their edge is continued by
+            reflection, which needs :func:`blur_reach` < H, W.
+    """
     if sigma == 0:
         return maps
-    kernel = 2 * math.ceil(3 * sigma) + 1
-    return gaussian_blur2d(maps, (kernel, kernel), (sigma, sigma))
+    reach, side = blur_reach(sigma), min(maps.shape[-2:])
+    if reach >= side:
+        raise FastFlowError(
+            f"smoothing {sigma:g}: it reaches {reach} px, and the map is {side} px wide: "
+            f"expected at most {(side - 1) // 3}"
+        )
+    return gaussian_blur2d(maps, (2 * reach + 1, 2 * reach + 1), (sigma, sigma))
+
+
+def check_map_options(image_size: int, smoothing: float, top: float) -> None:
+    """Refuse a blur that an image is too small for, and a share that is none.
+
+    The map's edge is continued by reflection: :func:`blur_reach` must be below ``image_size``.
+
+    Raises:
+        FastFlowError: If ``smoothing`` or ``top`` is out of range.
+
+    Example:
+        >>> check_map_options(64, smoothing=30.0, top=0.01)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fastflow_utils.errors.FastFlowError: smoothing=30.0 ...
+    """
+    widest = (image_size - 1) / 3
+    if not 0 <= smoothing <= widest:
+        raise FastFlowError(
+            f"smoothing={smoothing} pixels for images of {image_size}: expected 0 to {widest:g}"
+        )
+    if not 0 < top <= 1:
+        raise FastFlowError(f"top={top}: expected a share of the pixels in (0, 1]")
 
 
 def image_score(anomaly_map: Tensor, top: float = 0.01) -> Tensor:

@@ -1,22 +1,27 @@
-"""How well scores separate anomalous from normal: exact figures, from the order of scores only.
+"""How well scores separate anomalous from normal: exact metrics, from the order of scores only.
 
-Every figure depends on the order only, whatever the scores' range. (torchmetrics takes any score
+Every metric depends on the order only, whatever the scores' range. (torchmetrics takes any score
 outside [0, 1] for a logit and applies a sigmoid to it: scores around 20 all become 1.0 in float32,
 and a perfect detector gets an AUROC of 0.5.)
 
 They need no curve over all scores. Between two anomalous scores only false positives are added, so
 the points at the anomalous scores say everything, and there are few of them: millions of pixels
 cost one sort of the normal ones, and 8 bytes each, where torchmetrics and scikit-learn take ten
-times that. The tests hold every figure against theirs or against a plain loop.
+times that. The tests hold every metric against theirs or against a plain loop.
 
-Figures of images take ``score`` (N,) and the labels; figures of pixels take the maps (N, 1, H, W)
-and the masks, at the resolution of the maps. The figures of regions, AUPRO and AUPIMO, are of
-pixels too. Everywhere, higher scores are more anomalous, and higher figures are better.
+Metrics of images take ``score`` (N,) and the labels. Metrics of pixels take the maps (N, 1, H, W)
+and the masks, at the resolution of the maps; AUPRO and AUPIMO look at regions of pixels.
+Everywhere, higher scores are more anomalous, and higher metrics are better unless said otherwise.
+
+All inputs pass one door, :func:`paired`: tensors on any device or NumPy arrays, of any number
+format. ``detector.metric_classes`` holds the same metrics as torchmetrics classes.
 """
 
-from typing import NamedTuple
+import math
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -31,35 +36,137 @@ __all__ = [
     "f1_at",
     "fpr_at",
     "oracle_f1",
+    "paired",
+    "paired_maps",
     "roc_curve",
     "separation",
 ]
 
+Values: TypeAlias = Tensor | npt.ArrayLike
 
-def _check(scores: Tensor, labels: Tensor) -> None:
-    if scores.shape != labels.shape:
+# The door: what people have becomes scores and truth ---------------------------------------------
+
+
+def paired(scores: Values, labels: Values) -> tuple[Tensor, Tensor]:
+    """Return scores and labels as every metric wants them.
+
+    Args:
+        scores: Tensor or array of any shape; infinities are the first and the last rank.
+        labels: The same shape: bool, 0 and 1, or 0 and 255, in any number format.
+
+    Returns:
+        The scores without gradient, in their own precision (integers become float64), and the
+        labels as bool, on the scores' device.
+
+    Raises:
+        FastFlowError: If the shapes differ, a score is NaN, or a label is neither normal nor
+            anomalous.
+
+    Example:
+        >>> paired(np.array([0.5, 2.0], np.float16), [0, 255])
+        (tensor([0.5000, 2.0000], dtype=torch.float16), tensor([False,  True]))
+    """
+    numbers, truth = _scores(scores), _truth(labels)
+    if numbers.shape != truth.shape:
         raise FastFlowError(
-            f"scores {tuple(scores.shape)} and labels {tuple(labels.shape)}: expected one label "
+            f"scores {tuple(numbers.shape)} and labels {tuple(truth.shape)}: expected one label "
             "for each score"
         )
-    anomalous = np.count_nonzero(labels.numpy())
-    if anomalous in (0, labels.numel()):
-        raise FastFlowError(
-            f"{labels.numel()} labels, {anomalous} of them anomalous: a metric of separation "
-            "needs both normal and anomalous ones"
-        )
-    _check_numbers(scores)
+    return numbers, truth.to(numbers.device)
 
 
-def _check_numbers(scores: Tensor) -> None:
-    if scores.isnan().any():
+def paired_maps(maps: Values, masks: Values) -> tuple[Tensor, Tensor]:
+    """Return maps and masks as :func:`paired` does, both (N, 1, H, W).
+
+    Args:
+        maps: (N, 1, H, W) or (N, H, W).
+        masks: The same; one of the two may lack the channel.
+
+    Raises:
+        FastFlowError: As for :func:`paired`, or for another shape.
+
+    Example:
+        >>> maps, masks = paired_maps(torch.rand(2, 8, 8), torch.zeros(2, 1, 8, 8))
+        >>> maps.shape, masks.shape
+        (torch.Size([2, 1, 8, 8]), torch.Size([2, 1, 8, 8]))
+    """
+    return paired(_with_channel(maps, "maps"), _with_channel(masks, "masks"))
+
+
+def _scores(values: Values) -> Tensor:
+    scores = _tensor(values, "scores")
+    if not scores.is_floating_point():
+        scores = scores.double()
+    if scores.numel() and scores.max().isnan():  # a NaN is always the maximum
         raise FastFlowError(
             f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN: expected numbers"
         )
+    return scores
+
+
+def _truth(values: Values) -> Tensor:
+    labels = _tensor(values, "labels")
+    if labels.dtype == torch.bool:
+        return labels
+    normal = labels == 0
+    if not any((normal | (labels == anomalous)).all() for anomalous in (1, 255)):
+        values = labels.unique().tolist()
+        found = ", ".join(f"{value:g}" for value in values[:5]) + ", ..." * (len(values) > 5)
+        raise FastFlowError(
+            f"labels or masks hold {found}: expected False and True, 0 and 1, or 0 and 255; "
+            "for other values give a comparison, such as mask > 0"
+        )
+    return ~normal
+
+
+def _with_channel(values: Values, name: str) -> Tensor:
+    images = _tensor(values, name)
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4 or images.shape[1] != 1:
+        raise FastFlowError(
+            f"{name} {tuple(images.shape)}: expected (N, 1, H, W) or (N, H, W), one channel for "
+            "each image"
+        )
+    return images
+
+
+def _tensor(values: Values, name: str) -> Tensor:
+    if not isinstance(values, Tensor):
+        try:  # torch wants memory that is contiguous and writable
+            values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        except (TypeError, ValueError) as error:
+            raise FastFlowError(
+                f"{name} of type {type(values).__name__}: expected a tensor or an array of numbers"
+            ) from error
+    if values.is_complex():
+        raise FastFlowError(f"{name} are complex numbers, which have no order: expected real ones")
+    return values.detach()
+
+
+def _comparable(scores: Values, labels: Values) -> tuple[Tensor, Tensor]:
+    """:func:`paired`, for a metric that compares normal and anomalous ones."""
+    numbers, truth = paired(scores, labels)
+    anomalous = int(truth.count_nonzero())
+    if anomalous in (0, truth.numel()):
+        raise FastFlowError(
+            f"{truth.numel()} labels, {anomalous} of them anomalous: a metric of separation "
+            "needs both normal and anomalous ones"
+        )
+    return numbers, truth
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    """The same numbers for NumPy, which has no bfloat16 and sorts no float16 fast."""
+    small = values.is_floating_point() and values.itemsize < 4
+    return (values.float() if small else values).cpu().numpy()
+
+
+# Rankings of images or of pixels -----------------------------------------------------------------
 
 
 class Separation(NamedTuple):
-    """The figures of one ranking; :func:`auroc`, :func:`average_precision`, :func:`oracle_f1`."""
+    """The metrics of one ranking: :func:`auroc`, :func:`average_precision`, :func:`oracle_f1`."""
 
     auroc: float
     average_precision: float
@@ -67,18 +174,16 @@ class Separation(NamedTuple):
     threshold: float
 
 
-def separation(scores: Tensor, labels: Tensor) -> Separation:
+def separation(scores: Values, labels: Values) -> Separation:
     """Return AUROC, average precision, the best F1 and its threshold, from one sort.
 
-    Args and errors as for :func:`auroc`, which this is for when only one figure is wanted. Memory:
-    about 8 bytes for each score.
+    Args and errors as for :func:`auroc`. Memory: about 8 bytes for each score.
 
     Example:
         >>> separation(torch.tensor([1.0, 9.0]), torch.tensor([0, 1]))
         Separation(auroc=1.0, average_precision=1.0, f1=1.0, threshold=9.0)
     """
-    _check(scores, labels)
-    steps = _staircase(scores, labels)
+    steps = _staircase(*_comparable(scores, labels))
     precision = steps.tp / (steps.tp + steps.fp)
     f1 = 2 * steps.tp / (steps.tp + steps.fp + steps.tp[-1])
     best = int(f1.argmax())
@@ -111,8 +216,7 @@ class _Staircase(NamedTuple):
 
 def _staircase(scores: Tensor, labels: Tensor, weights: np.ndarray | None = None) -> _Staircase:
     """Count for :class:`_Staircase`; ``weights`` are of the anomalous ones, 1 by default."""
-    truth = labels.flatten().bool().numpy()
-    flat = scores.detach().flatten().numpy()
+    truth, flat = _numpy(labels.flatten()), _numpy(scores.flatten())
     normal = flat[~truth]
     normal.sort()
     values, which = np.unique(flat[truth], return_inverse=True)
@@ -126,7 +230,7 @@ def _staircase(scores: Tensor, labels: Tensor, weights: np.ndarray | None = None
     )
 
 
-def auroc(scores: Tensor, labels: Tensor) -> float:
+def auroc(scores: Values, labels: Values) -> float:
     """Return the area under the ROC curve: how often an anomalous one scores above a normal one.
 
     Of images: give ``score`` (N,) and the labels. Of pixels: give the maps (N, 1, H, W) and the
@@ -134,13 +238,13 @@ def auroc(scores: Tensor, labels: Tensor) -> float:
 
     Args:
         scores: Any shape; higher is more anomalous.
-        labels: The same shape; 1 or True is anomalous.
+        labels: The same shape; True, 1 or 255 is anomalous.
 
     Returns:
         In [0, 1]: 0.5 is chance, 1 is perfect.
 
     Raises:
-        FastFlowError: If the shapes differ, a score is NaN, or only one class is there.
+        FastFlowError: As for :func:`paired`, or if only one class is there.
 
     Example:
         >>> auroc(torch.tensor([21.0, 23.0, 22.0, 24.0]), torch.tensor([0, 0, 1, 1]))
@@ -149,7 +253,7 @@ def auroc(scores: Tensor, labels: Tensor) -> float:
     return separation(scores, labels).auroc
 
 
-def roc_curve(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def roc_curve(scores: Values, labels: Values) -> tuple[Tensor, Tensor]:
     """Return the false and true positive rates over all thresholds, from (0, 0) to (1, 1).
 
     Args and errors as for :func:`auroc`.
@@ -159,12 +263,11 @@ def roc_curve(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         >>> fpr.tolist(), tpr.tolist()
         ([0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0])
     """
-    _check(scores, labels)
-    fpr, tpr = _staircase(scores, labels).curve()
+    fpr, tpr = _staircase(*_comparable(scores, labels)).curve()
     return torch.from_numpy(fpr), torch.from_numpy(tpr)
 
 
-def oracle_f1(scores: Tensor, labels: Tensor) -> tuple[float, float]:
+def oracle_f1(scores: Values, labels: Values) -> tuple[float, float]:
     r"""Return the best F1 over all thresholds, and the threshold that reaches it.
 
     .. math:: F_1 = \frac{2PR}{P + R}
@@ -174,7 +277,7 @@ def oracle_f1(scores: Tensor, labels: Tensor) -> tuple[float, float]:
 
     Args:
         scores: Any shape; higher is more anomalous.
-        labels: The same shape; 1 or True is anomalous.
+        labels: The same shape; True, 1 or 255 is anomalous.
 
     Returns:
         F1 in [0, 1], higher is better, and the threshold: ``scores >= threshold`` gives this F1.
@@ -190,7 +293,7 @@ def oracle_f1(scores: Tensor, labels: Tensor) -> tuple[float, float]:
     return f1, threshold
 
 
-def average_precision(scores: Tensor, labels: Tensor) -> float:
+def average_precision(scores: Values, labels: Values) -> float:
     r"""Return the area under the precision-recall curve, as the sum of steps.
 
     .. math:: AP = \sum_k (R_k - R_{k-1}) P_k
@@ -210,36 +313,47 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
     return separation(scores, labels).average_precision
 
 
-def fpr_at(scores: Tensor, labels: Tensor, threshold: float) -> float:
+def fpr_at(scores: Values, labels: Values, threshold: float) -> float:
     """Return the false-positive rate: the share of the normal ones with ``scores >= threshold``.
 
-    Args and errors as for :func:`auroc`; lower is better.
+    Args and errors as for :func:`auroc`; the threshold is rounded to the scores' precision. Lower
+    is better.
 
     Example:
         >>> fpr_at(torch.tensor([1.0, 5.0, 4.0, 9.0]), torch.tensor([0, 0, 1, 1]), 4.5)
         0.5
     """
-    _check(scores, labels)
-    normal, called = labels.numpy() == 0, scores.numpy() >= threshold
-    return float(np.count_nonzero(normal & called) / np.count_nonzero(normal))
+    called, truth = _called(scores, labels, threshold)
+    return int((called & ~truth).count_nonzero()) / int((~truth).count_nonzero())
 
 
-def f1_at(scores: Tensor, labels: Tensor, threshold: float) -> float:
+def f1_at(scores: Values, labels: Values, threshold: float) -> float:
     """Return F1 of calling anomalous what has ``scores >= threshold``; 0 if nothing has.
 
-    Args and errors as for :func:`auroc`.
+    Args and errors as for :func:`fpr_at`; higher is better.
 
     Example:
         >>> f1_at(torch.tensor([1.0, 5.0, 4.0, 9.0]), torch.tensor([0, 0, 1, 1]), 4.5)
         0.5
     """
-    _check(scores, labels)
-    truth, called = labels.numpy() == 1, scores.numpy() >= threshold
-    both = np.count_nonzero(truth & called)
-    return float(2 * both / (np.count_nonzero(truth) + np.count_nonzero(called)))
+    called, truth = _called(scores, labels, threshold)
+    both, *each = (int(one.count_nonzero()) for one in (called & truth, called, truth))
+    return 2 * both / sum(each)
 
 
-def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
+def _called(scores: Values, labels: Values, threshold: float) -> tuple[Tensor, Tensor]:
+    """What the threshold calls anomalous, and what is."""
+    if math.isnan(threshold := float(threshold)):
+        raise FastFlowError("the threshold is NaN: expected a number")
+    numbers, truth = _comparable(scores, labels)
+    # Rounded as the scores are: a threshold that was one of them finds it again.
+    return numbers >= torch.tensor(threshold, dtype=numbers.dtype), truth
+
+
+# Regions -----------------------------------------------------------------------------------------
+
+
+def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
     r"""Return the area under the per-region overlap curve, up to a false-positive rate.
 
     .. math:: \frac{1}{m} \int_0^{m} \mathrm{PRO} \; d\mathrm{FPR}, \qquad
@@ -253,33 +367,40 @@ def aupro(maps: Tensor, masks: Tensor, max_fpr: float = 0.3) -> float:
     Source: Bergmann et al., IJCV 2021 (The MVTec Anomaly Detection Dataset).
 
     Args:
-        maps: (N, 1, H, W); higher is more anomalous.
-        masks: The same shape; 1 or True is anomalous.
+        maps: (N, 1, H, W) or (N, H, W); higher is more anomalous.
+        masks: The same; True, 1 or 255 is anomalous.
         max_fpr: m, in (0, 1].
 
     Returns:
         In [0, 1]: 1 is perfect, m / 2 is chance. Memory: about 8 bytes for each pixel.
 
     Raises:
-        FastFlowError: As for :func:`auroc`.
+        FastFlowError: As for :func:`auroc`, or if ``max_fpr`` or a shape is another.
 
     Example:
         >>> maps = torch.tensor([[[[9.0, 8.0, 1.0, 7.0, 0.0, 0.0]]]])
         >>> aupro(maps, torch.tensor([[[[1, 1, 0, 1, 0, 0]]]]))
         1.0
     """
-    _check(maps, masks)
-    regions = _regions(masks)
+    check_max_fpr(max_fpr)
+    scores, truth = _comparable(*paired_maps(maps, masks))
+    regions = _regions(truth)
     weights = 1 / np.bincount(regions)[regions]  # each region's pixels sum to 1
-    return _area(*_staircase(maps, masks, weights).curve(), end=max_fpr) / max_fpr
+    return _area(*_staircase(scores, truth, weights).curve(), end=max_fpr) / max_fpr
+
+
+def check_max_fpr(max_fpr: float) -> None:
+    """Refuse an upper end of :func:`aupro`'s integral that is not in (0, 1]."""
+    if not 0 < max_fpr <= 1:
+        raise FastFlowError(f"max_fpr {max_fpr}: expected a rate above 0 and up to 1, such as 0.3")
 
 
 def aupimo(
-    maps: Tensor,
-    masks: Tensor,
+    maps: Values,
+    masks: Values,
     fpr_range: tuple[float, float] = (1e-5, 1e-4),
     *,
-    labels: Tensor | None = None,
+    labels: Values | None = None,
 ) -> float:
     r"""Return the area under the per-image overlap curve, averaged over the anomalous images.
 
@@ -287,7 +408,7 @@ def aupimo(
 
     FPR at a threshold is the share of pixels at or above it in the normal *images*, with equal
     weight for each; TPR of an anomalous image i is the share of its anomalous pixels. L and U are
-    so low that almost nothing may be wrong on a normal image: the figure says which share of each
+    so low that almost nothing may be wrong on a normal image: the metric says which share of each
     defect is found by a detector that people would leave switched on.
 
     The curve has a step at every distinct score of the normal images, and TPR at a given FPR is
@@ -298,8 +419,8 @@ def aupimo(
     Source: Bertoldo et al., BMVC 2024 (AUPIMO, arXiv 2401.01984).
 
     Args:
-        maps: (N, 1, H, W); higher is more anomalous.
-        masks: The same shape; 1 or True is anomalous.
+        maps: (N, 1, H, W) or (N, H, W); higher is more anomalous.
+        masks: The same; True, 1 or 255 is anomalous.
         fpr_range: L and U, 0 < L < U <= 1.
         labels: (N,), 0 for the normal images, from which FPR is taken. Default: those whose mask
             is empty. Resizing can empty the mask of an anomalous image: given labels, it is
@@ -309,18 +430,20 @@ def aupimo(
         In [0, 1]: 1 is perfect. Memory: about 8 bytes for each pixel.
 
     Raises:
-        FastFlowError: As for :func:`auroc`, or if no image is normal throughout.
+        FastFlowError: As for :func:`auroc`, or if a shape or ``fpr_range`` is another, no image
+            is normal throughout, or a normal image has anomalous pixels.
 
     Example:
         >>> maps = torch.tensor([[[[1.0, 2.0]]], [[[1.5, 3.0]]]])
         >>> round(aupimo(maps, torch.tensor([[[[0, 0]]], [[[1, 1]]]])), 6)
         0.5
     """
-    _check(maps, masks)
+    check_fpr_range(fpr_range)
     lower, upper = fpr_range
-    pixels, truth = maps.flatten(1).numpy(), masks.flatten(1).bool().numpy()
+    both = _comparable(*paired_maps(maps, masks))
+    good = ~_numpy(image_labels(both[1], labels))
+    pixels, truth = (_numpy(one.flatten(1)) for one in both)
     anomalous = truth.any(1)
-    good = ~anomalous if labels is None else labels.numpy() == 0
     if not good.any():
         raise FastFlowError(
             "no image is normal throughout: AUPIMO takes its thresholds from those"
@@ -342,10 +465,41 @@ def aupimo(
     return float(np.mean(tpr))
 
 
+def check_fpr_range(fpr_range: tuple[float, float]) -> None:
+    """Refuse ends of :func:`aupimo`'s integral that are not 0 < L < U <= 1."""
+    if len(fpr_range) != 2 or not 0 < fpr_range[0] < fpr_range[1] <= 1:
+        raise FastFlowError(
+            f"fpr_range {fpr_range}: expected two rates, 0 < lower < upper <= 1, such as "
+            "(1e-5, 1e-4)"
+        )
+
+
+def image_labels(masks: Tensor, labels: Values | None) -> Tensor:
+    """Return the images' labels (N,) as bool: those given, else whether a mask is not empty.
+
+    Raises:
+        FastFlowError: If there is not one label for each mask, or they contradict each other.
+    """
+    marked = masks.flatten(1).any(1)
+    if labels is None:
+        return marked
+    truth = _truth(labels).to(masks.device)
+    if truth.shape != marked.shape:
+        raise FastFlowError(
+            f"labels {tuple(truth.shape)} for {len(masks)} masks: expected one for each image"
+        )
+    if wrong := int((marked & ~truth).count_nonzero()):
+        raise FastFlowError(
+            f"{wrong} images are labelled normal but have anomalous pixels: labels and masks must "
+            "be of the same images, in the same order"
+        )
+    return truth
+
+
 def _regions(masks: Tensor) -> np.ndarray:
     """Number the connected components (8 neighbours) of all masks: one entry per True pixel."""
     numbers, count = [], 0
-    for mask in masks[:, 0].bool().numpy():
+    for mask in _numpy(masks[:, 0]):
         regions, found = ndimage.label(mask, np.ones((3, 3)))
         numbers.append(regions[mask] + (count - 1))
         count += found

@@ -1,22 +1,39 @@
 """A trained model and people's own files become scores, decisions and heat maps."""
 
+import csv
+import hashlib
+import os
+import unicodedata
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
-from fastflow_utils.data.images import image_files, load_image
+from fastflow_utils.data.images import image_files, open_image
 from fastflow_utils.detector.heat_maps import colour, outline
-from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.model import Detector
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
 __all__ = ["predict"]
 
+NAME_BYTES = 200  # file systems allow 255, some less
+
+
+class Prediction(NamedTuple):
+    """One picture's row of ``scores.csv``."""
+
+    path: str
+    score: float
+    decision: str
+    heat_map: str
+
 
 def predict(
-    model: FastFlow, inputs: list[Path], output: Path | str
+    model: Detector, inputs: list[Path], output: Path | str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Score images of any size; write ``scores.csv`` and one heat map for each image.
 
@@ -24,20 +41,51 @@ def predict(
     is a standard deviation above normal or less, yellow is as anomalous as can be. The model's
     pixel threshold is outlined in green, its image threshold makes the decision.
 
+    ``scores.csv`` is UTF-8, and each row is written as soon as its heat map is: an interruption
+    keeps what was done. A path that is not one line of UTF-8 (on Linux a name may be any bytes)
+    is written as its URI, ``file:///...`` with ``%`` and two hex digits for each such byte:
+    ``os.fsdecode(urllib.parse.unquote_to_bytes(uri.removeprefix("file://")))`` is the path.
+
     Args:
-        model: Trained.
+        model: Trained; a FastFlow is folded first.
         inputs: Image files, and folders that are searched for images, subfolders included.
-        output: Made if it is missing.
+        output: Made if it is missing; an earlier ``scores.csv`` in it is replaced.
 
     Returns:
-        A table with the columns ``path``, ``score`` (higher is more anomalous) and ``decision``
-        ("good" or "anomalous"), and a message for each file that could not be read: it is left
-        out, the others are done all the same.
+        A table with the columns ``path``, ``score`` (higher is more anomalous), ``decision``
+        ("good" or "anomalous") and ``heat_map`` (the file's name in ``output/heat_maps``), and a
+        message for each image that could not be read or has no finite score: it is left out, the
+        others are done all the same.
 
     Raises:
         FastFlowError: If an input does not exist, or there is no image at all.
     """
-    files: list[tuple[Path, Path]] = []  # the image, and its name relative to what was given
+    files = _find(inputs)
+    heat_maps = Path(output) / "heat_maps"
+    heat_maps.mkdir(parents=True, exist_ok=True)
+    detector = model.for_inference()
+    rows, problems, taken = [], [], set[str]()
+    with (Path(output) / "scores.csv").open("w", encoding="utf-8", newline="") as scores:
+        table = csv.writer(scores, lineterminator="\n")
+        table.writerow(Prediction._fields)
+        for file, relative in track(files, "predicting"):
+            try:
+                anomaly_map, score = _judge(detector, file)
+            except FastFlowError as error:
+                problems.append(str(error))
+                continue
+            name = _free_name(relative, taken)
+            _draw(anomaly_map, detector.pixel_threshold.cpu()).save(heat_maps / name)
+            decision = "anomalous" if score >= detector.image_threshold else "good"
+            rows.append(Prediction(_text(file), score, decision, name))
+            table.writerow(rows[-1])
+            scores.flush()
+    return pd.DataFrame(rows, columns=Prediction._fields), problems
+
+
+def _find(inputs: list[Path]) -> list[tuple[Path, Path]]:
+    """Each image that was asked for, and its name relative to what was given."""
+    files: list[tuple[Path, Path]] = []
     for given in inputs:
         if given.is_dir():
             folders = [given, *sorted(path for path in given.rglob("*") if path.is_dir())]
@@ -51,35 +99,49 @@ def predict(
         raise FastFlowError(
             f"no images in {', '.join(map(str, inputs))}: expected PNG, JPEG, BMP, TIFF or WebP"
         )
-    heat_maps = Path(output) / "heat_maps"
-    heat_maps.mkdir(parents=True, exist_ok=True)
-    rows, problems, taken = [], [], set[str]()
-    for file, relative in track(files, "predicting"):
-        try:
-            image = load_image(file, model.backbone.image_size)
-            height, width = load_image(file).shape[1:]
-        except FastFlowError as error:
-            problems.append(str(error))
-            continue
-        anomaly_map, score = model.predict(image[None].to(model.backbone.mean.device))
-        anomaly_map = F.interpolate(anomaly_map.cpu(), (height, width), mode="bilinear")[0]
-        decision = "anomalous" if score >= model.image_threshold else "good"
-        rows.append({"path": str(file), "score": float(score), "decision": decision})
-        name = _free_name("_".join(relative.with_suffix("").parts), taken)
-        mask = anomaly_map >= model.pixel_threshold.cpu()
-        picture = outline(colour(anomaly_map), mask)
-        pixels = (picture * 255).round().astype("uint8")
-        Image.fromarray(pixels).save(heat_maps / f"{name}.png")
-    table = pd.DataFrame(rows, columns=["path", "score", "decision"])
-    table.to_csv(Path(output) / "scores.csv", index=False)
-    return table, problems
+    return files
 
 
-def _free_name(name: str, taken: set[str]) -> str:
-    """Two inputs may have the same name: the second becomes name-2."""
+def _judge(detector: Detector, file: Path) -> tuple[Tensor, float]:
+    """Return an image's anomaly map (1, H, W) at the size of the file, and its score."""
+    image = open_image(file)
+    try:
+        anomaly_map, score = detector.predict(image)
+    except FastFlowError as error:
+        raise FastFlowError(f"{file}: {error}") from error
+    size = (image.height, image.width)
+    return F.interpolate(anomaly_map.cpu(), size, mode="bilinear")[0], float(score)
+
+
+def _draw(anomaly_map: Tensor, threshold: Tensor) -> Image.Image:
+    picture = outline(colour(anomaly_map), anomaly_map >= threshold)
+    return Image.fromarray((picture * 255).round().astype("uint8"))
+
+
+def _text(path: Path) -> str:
+    """A path as one line that UTF-8 can hold, from which the path can be had again."""
+    text = str(path)  # it never begins with file:///, so a URI is told from a path
+    return text if _as_line(text) == text else path.absolute().as_uri()
+
+
+def _as_line(text: str) -> str:
+    """Leave out what one line of UTF-8 cannot hold: bytes that are no text, line ends."""
+    return "".join(text.encode(errors="ignore").decode().splitlines())
+
+
+def _free_name(relative: Path, taken: set[str]) -> str:
+    """The name of a heat map: a/b.jpg becomes a_b.png, the next one of that name a_b-2.png.
+
+    Where something must be left out, a digest tells it from others.
+    """
+    whole = "_".join([*relative.parts[:-1], relative.stem])
+    kept = _as_line(whole).encode()[:NAME_BYTES].decode(errors="ignore")
+    digest = hashlib.sha256(os.fsencode(relative)).hexdigest()[:12]
+    name = kept if kept == whole else f"{kept}-{digest}"
     free, count = name, 1
-    while free.lower() in taken:
+    # Some file systems take names as equal that differ in case or in how accents are spelled.
+    while (key := unicodedata.normalize("NFC", free).casefold()) in taken:
         count += 1
         free = f"{name}-{count}"
-    taken.add(free.lower())
-    return free
+    taken.add(key)
+    return f"{free}.png"

@@ -8,23 +8,27 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fastflow_utils.compute import convolution_dtype, side_by_side
-from fastflow_utils.detector.features import Features
+from fastflow_utils.compute import check_seed, dtype_of, in_threads
+from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
-__all__ = ["fit", "split"]
+__all__ = ["fit", "hold_out"]
+
+WARM_UP = 0.1  # share of the batches over which the learning rate rises
+MAX_NORM = 1.0  # of the gradient of all flows together
 
 
-def split(images: int, generator: torch.Generator, share: float = 0.1) -> tuple[Tensor, Tensor]:
+def hold_out(images: int, generator: torch.Generator, share: float = 0.1) -> tuple[Tensor, Tensor]:
     """Return the indices of the images to train on, and of those to hold out (at least one).
 
     Raises:
         FastFlowError: If there are fewer than two images.
 
     Example:
-        >>> train, held_out = split(60, torch.Generator().manual_seed(0))
+        >>> train, held_out = hold_out(60, torch.Generator().manual_seed(0))
         >>> len(train), len(held_out)
         (54, 6)
     """
@@ -39,7 +43,7 @@ def split(images: int, generator: torch.Generator, share: float = 0.1) -> tuple[
 
 def fit(
     model: FastFlow,
-    features: Features,
+    data: Features | MVTecAD,
     *,
     epochs: int = 5,
     batch_size: int = 2,
@@ -57,19 +61,20 @@ def fit(
     log-likelihood in nats per dimension, averaged over the levels. Nothing of a test split has
     any part in it, and there is nothing to select: what the last batch leaves is the model.
 
-    The levels share no parameter, so on a CPU they learn side by side, each on its share of the
-    threads. Convolutions run in bfloat16 where the hardware has it
-    (:func:`~fastflow_utils.compute.convolution_dtype`); parameters, sums and the loss are float32.
+    The levels share no parameter, so on a CPU they learn at the same time, each on its share of
+    the threads. Convolutions run in the model's ``precision``; parameters, sums and the loss are
+    float32.
 
     A tenth of the images is held out of the training. Their likelihood says how well the model
     generalises, and ``FastFlow.calibrate`` takes the maps' scales and the thresholds from them.
 
-    Ctrl-C stops early and leaves the model as usable as the batches done so far have made it; the
-    history then ends there and says so in ``history.attrs["interrupted"]``.
+    A model that is trained already is trained further: its weights, whitening and ActNorm are
+    where it starts, optimiser and schedule begin anew, the thresholds are set again. With another
+    ``seed``, images are held out that the first training has seen.
 
     Args:
         model: Its flows are trained; its backbone is frozen.
-        features: Of normal images only.
+        data: Features of normal images only, or the training split to extract them from.
         epochs: Passes over the features.
         batch_size: Images in a batch; the last batch of an epoch may be smaller. Each image holds
             hundreds of positions, and small batches give more steps for the same time.
@@ -87,76 +92,68 @@ def fit(
         held-out images and levels), ``learning_rate``, ``seconds`` so far.
 
     Raises:
-        FastFlowError: If there is nothing to train on, or the loss stops being finite.
+        FastFlowError: If there is nothing to train on, the data are not this model's, or the loss
+            stops being finite.
+        KeyboardInterrupt: After Ctrl-C. The model is calibrated by then, as usable as the batches
+            done so far have made it, for whoever catches this.
     """
-    if epochs < 1 or batch_size < 1:
-        raise FastFlowError(
-            f"cannot train with epochs={epochs}, batch_size={batch_size}: each must be at least 1"
-        )
-    device = model.backbone.mean.device
-    order = torch.Generator().manual_seed(seed)
-    images, held_out = split(len(features), order)
+    _check(epochs, batch_size, learning_rate)
+    features = _features(model, data)
+    order = torch.Generator().manual_seed(check_seed(seed))
+    images, held_out = hold_out(len(features), order)
     batches = math.ceil(len(images) / batch_size)
     parameters = list(model.flows.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
-    )
-    total = epochs * batches + 1
-    # At least two batches of warm-up: torch divides by their number minus one.
-    warm_up = min(1.0, max(0.1, 2 / total))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=total, pct_start=warm_up
-    )
-    history: list[dict[str, float]] = []
-    interrupted = False
-    start = time.perf_counter()
-
-    if device.type != "cpu":
-        features = features.to(device)  # once, instead of with every batch
-    dtype, levels = convolution_dtype(device), len(model.flows)
+    optimizer, schedule = _optimizer(parameters, learning_rate, weight_decay, epochs * batches)
+    levels, dtype = len(model.flows), dtype_of(model.precision)
 
     def learn(level: int, h: Tensor) -> Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
             loss = model.nll_map(level, h).mean(dim=(1, 2, 3))
         (loss.mean() / levels).backward()
         return loss.detach()
 
+    def learn_epoch() -> list[float]:
+        """Return each level's mean loss over the epoch's images."""
+        seen: list[Tensor] = []
+        shuffled = images[torch.randperm(len(images), generator=order)]
+        with in_threads(levels, model.device) as each:
+            for index in shuffled.split(batch_size):
+                optimizer.zero_grad()
+                losses = each(learn, range(levels), features[index])
+                seen.append(torch.stack(list(losses), dim=1))
+                torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
+                optimizer.step()
+                schedule.step()
+                bar.update()
+        means: list[float] = torch.cat(seen).mean(0).tolist()
+        return means
+
     def held_out_batches() -> Iterator[list[Tensor]]:
         return (features[index] for index in held_out.split(16))
 
+    history: list[dict[str, float]] = []
+    start = time.perf_counter()
     model.train()
     with torch.no_grad():
         model.nll(features[images[:32]])  # ActNorm measures mean and variance on many images
     try:
         with track(range(epochs * batches), "training") as bar:
             for epoch in range(1, epochs + 1):
-                seen: list[Tensor] = []
-                shuffled = images[torch.randperm(len(images), generator=order)]
-                with side_by_side(levels, device) as each:
-                    for index in shuffled.split(batch_size):
-                        optimizer.zero_grad()
-                        losses = each(learn, range(levels), features[index])
-                        seen.append(torch.stack(list(losses), dim=1))
-                        torch.nn.utils.clip_grad_norm_(parameters, max_norm=1.0)
-                        optimizer.step()
-                        schedule.step()
-                        bar.update()
-                nll: list[float] = torch.cat(seen).mean(0).tolist()
-                bar.set_postfix(epoch=epoch, nll=f"{sum(nll) / levels:.3f}")
-                if not math.isfinite(sum(nll)):
+                nll = learn_epoch()
+                mean = sum(nll) / levels
+                bar.set_postfix(epoch=epoch, nll=f"{mean:.3f}")
+                if not math.isfinite(mean):
                     raise FastFlowError(
-                        f"the loss is {sum(nll)} in epoch {epoch}: training diverged; try a "
-                        f"smaller learning rate than {learning_rate}"
+                        f"the loss is {mean} in epoch {epoch}: training diverged; try a smaller "
+                        f"learning rate than {learning_rate}"
                     )
                 model.eval()
-                with torch.no_grad():
-                    held_out_nll = torch.cat([model.nll(batch) for batch in held_out_batches()])
                 history.append(
                     {
                         "epoch": epoch,
-                        "nll": sum(nll) / levels,
+                        "nll": mean,
                         **{f"nll_{level}": value for level, value in enumerate(nll)},
-                        "held_out_nll": held_out_nll.mean().item(),
+                        "held_out_nll": _mean_nll(model, held_out_batches()),
                         "learning_rate": float(schedule.get_last_lr()[0]),
                         "seconds": time.perf_counter() - start,
                     }
@@ -167,8 +164,51 @@ def fit(
                     start += time.perf_counter() - paused
                 model.train()
     except KeyboardInterrupt:
-        interrupted = True
+        model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
+        raise
     model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
-    table = pd.DataFrame(history)
-    table.attrs["interrupted"] = interrupted
-    return table
+    return pd.DataFrame(history)
+
+
+def _check(epochs: int, batch_size: int, learning_rate: float) -> None:
+    if epochs < 1 or batch_size < 1:
+        raise FastFlowError(
+            f"cannot train with epochs={epochs}, batch_size={batch_size}: each must be at least 1"
+        )
+    if not 0 < learning_rate < math.inf:
+        raise FastFlowError(f"learning_rate={learning_rate}: expected a finite number above 0")
+
+
+def _features(model: FastFlow, data: Features | MVTecAD) -> Features:
+    """Return the features to train on, on the model's device, after checking what they are of."""
+    if isinstance(data, MVTecAD):
+        if data.split != "train":
+            raise FastFlowError(f"the {data.split} split: expected the training images")
+        data = extract(model.backbone, data)
+    data.check_source(model.backbone)
+    if model.device.type == "cpu":
+        return data  # where they lie: in memory, or in the files of the cache
+    return data.to(model.device)  # once, instead of with every batch
+
+
+def _optimizer(
+    parameters: list[torch.nn.Parameter], learning_rate: float, weight_decay: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Return AdamW and its one-cycle schedule for so many steps."""
+    optimizer = torch.optim.AdamW(
+        parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
+    )
+    total = steps + 1
+    # At least two batches of warm-up: torch divides by their number minus one.
+    warm_up = min(1.0, max(WARM_UP, 2 / total))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=total, pct_start=warm_up
+    )
+    return optimizer, schedule
+
+
+@torch.no_grad()
+def _mean_nll(model: FastFlow, batches: Iterator[list[Tensor]]) -> float:
+    """Return the mean over images and levels, nats per dimension, in the inference form."""
+    detector = model.for_inference()
+    return torch.cat([detector.nll(batch) for batch in batches]).mean().item()

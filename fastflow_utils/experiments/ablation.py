@@ -1,37 +1,40 @@
-r"""What a choice is worth: one thing changed at a time, in pairs, with its spread.
+r"""What a choice is worth: one thing changed at a time, repeated, with its spread.
 
 A training takes long, and decides nothing but the likelihood of each position. What is made of it
 (which levels, which map, which score) costs a moment and needs no training anew: :func:`train`
 does the first, :func:`anomaly_maps` the second, with every choice an argument.
 
-Results are a ``pandas.Series`` with the index (variant, category, seed), one figure each. Two
-variants are compared in pairs of the same category and seed, so what is common to both cancels.
+Results are a ``pandas.Series`` of one metric, with the index (variant, category, seed). Two
+variants are compared on the same category and seed, so what is common to both cancels.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from einops import reduce
 from scipy.stats import t as student
 from torch import Tensor
 
-from fastflow_utils.compute import convolution_dtype
+from fastflow_utils.compute import check_seed
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features
-from fastflow_utils.detector.flows import Flow
-from fastflow_utils.detector.folding import Fused
-from fastflow_utils.detector.maps import blur
-from fastflow_utils.detector.training import fit, split
+from fastflow_utils.detector.flows import FlowLayer, standard_normal
+from fastflow_utils.detector.maps import combine, level_map
+from fastflow_utils.detector.training import fit, hold_out
 from fastflow_utils.experiments.recipes import Recipe
 
-__all__ = ["Trained", "anomaly_maps", "compare", "layer_norm", "leave_one_out", "pairs", "train"]
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+__all__ = [
+    "Trained",
+    "anomaly_maps",
+    "compare",
+    "layer_norm",
+    "leave_one_out",
+    "paired_differences",
+    "train",
+]
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,25 @@ class Trained:
     r"""What a training says about each position, before any choice of map and score.
 
     Attributes:
+        recipe: What was trained.
         held_out: :math:`n_l(i)` of the held-out normal images, one (N, 1, H_l, W_l) for each
             level, in nats per dimension: with the log-determinant's share under True, without it
             under False.
         test: The same of the test images.
-        image_size: H = W of the maps to be made.
         parameters: How many the flows have.
-        seconds: Of the training alone.
+        history: From :func:`~fastflow_utils.detector.training.fit`.
     """
 
+    recipe: Recipe
     held_out: dict[bool, list[Tensor]]
     test: dict[bool, list[Tensor]]
-    image_size: int
     parameters: int
-    seconds: float
+    history: pd.DataFrame
+
+    @property
+    def seconds(self) -> float:
+        """Of the training alone."""
+        return float(self.history["seconds"].iloc[-1])
 
 
 def train(
@@ -61,32 +69,38 @@ def train(
     """Train one variant on normal features; return what it says of the held-out and test images.
 
     Args:
-        recipe: Flow and training; its map and score are left to :func:`anomaly_maps`.
+        recipe: Flow and training; how its map is made is left to :func:`anomaly_maps`.
         backbone: Where the features come from.
         features: Of normal images only; the same for every variant, computed once.
         test: Of the test images.
         seed: Fixes permutations, initial weights, the images held out and the order of the rest.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C: half a training is no variant.
     """
+    check_seed(seed)
     model = recipe.build_model(backbone, seed)
     history = fit(model, features, seed=seed, **recipe.training(len(features)))
-    held_out = features[split(len(features), torch.Generator().manual_seed(seed))[1]]
-    dtype = convolution_dtype(backbone.mean.device)
-    flows = [Fused(cast(Flow, flow), dtype) for flow in model.flows]
+    held_out = hold_out(len(features), torch.Generator().manual_seed(seed))[1]
+    flows = [cast(FlowLayer, flow) for flow in model.for_inference().flows]
 
-    def positions(batch: list[Tensor]) -> dict[bool, list[Tensor]]:
-        counted, alone = [], []
-        for flow, h in zip(flows, batch, strict=True):
-            z, shares = flow.local(h)
-            alone.append(reduce(0.5 * z**2, "b c h w -> b 1 h w", "mean") + HALF_LOG_2PI)
-            counted.append(alone[-1] - shares / z.shape[1])
-        return {True: counted, False: alone}
+    def positions(batches: Iterable[list[Tensor]]) -> dict[bool, list[Tensor]]:
+        counted: list[list[Tensor]] = [[] for _ in flows]
+        alone: list[list[Tensor]] = [[] for _ in flows]
+        for batch in batches:
+            for level, (flow, h) in enumerate(zip(flows, batch, strict=True)):
+                z, shares = flow.local(h)
+                log_p_z = standard_normal(z)
+                alone[level].append(-log_p_z / z.shape[1])
+                counted[level].append(-(log_p_z + shares) / z.shape[1])
+        return {True: list(map(torch.cat, counted)), False: list(map(torch.cat, alone))}
 
     return Trained(
-        positions(held_out),
-        positions(test[:]),
-        recipe.image_size,
+        recipe,
+        positions(features[index] for index in held_out.split(16)),
+        positions(test.batches(16)),
         sum(p.numel() for p in model.flows.parameters()),
-        float(history["seconds"].iloc[-1]),
+        history,
     )
 
 
@@ -96,11 +110,12 @@ def anomaly_maps(
     *,
     log_det: bool = True,
     bounded: bool = True,
-    smoothing: float = 2.0,
+    smoothing: float | None = None,
 ) -> Tensor:
-    r"""Return the test images' maps (N, 1, H, W), higher is more anomalous, for any choice.
+    """Return the test images' maps (N, 1, H, W), higher is more anomalous, for any choice.
 
-    .. math:: a_l(i) = \sigma(u_l(i) - 1), \qquad u_l(i) = \frac{n_l(i) - \mu_l}{s_l}
+    All else is as in the model's own map: :func:`~fastflow_utils.detector.maps.level_map` of each
+    level, :func:`~fastflow_utils.detector.maps.combine` of them all.
 
     Args:
         trained: From :func:`train`.
@@ -108,15 +123,15 @@ def anomaly_maps(
         log_det: Whether n_l holds the log-determinant's share.
         bounded: False leaves the logistic function out: the map is the mean of u_l.
         smoothing: Standard deviation of the Gaussian blur, in pixels of the map; 0 is none.
+            Default: the recipe's.
     """
     maps = []
     for level in levels if levels is not None else range(len(trained.test[log_det])):
         normal, n = trained.held_out[log_det][level], trained.test[log_det][level]
-        u = (n - normal.mean()) / normal.std(correction=0).clamp_min(1e-6)
-        u = torch.sigmoid(u - 1) if bounded else u
-        size = (trained.image_size, trained.image_size)
-        maps.append(F.interpolate(u, size=size, mode="bilinear", align_corners=False))
-    return blur(torch.stack(maps).mean(0), smoothing)
+        std = normal.std(correction=0).clamp_min(1e-6)
+        maps.append(level_map(n, normal.mean(), std, bounded))
+    recipe = trained.recipe
+    return combine(maps, recipe.image_size, recipe.smoothing if smoothing is None else smoothing)
 
 
 def layer_norm(features: Features) -> Features:
@@ -132,11 +147,11 @@ def layer_norm(features: Features) -> Features:
     return Features([F.layer_norm(h.float(), h.shape[1:]) for h in features.levels])
 
 
-def pairs(values: pd.Series, start: str) -> pd.DataFrame:
-    """Return each variant's differences to the start, in pairs of the same category and seed.
+def paired_differences(values: pd.Series, start: str) -> pd.DataFrame:
+    """Return each variant's differences to the start, on the same category with the same seed.
 
     Args:
-        values: One figure, with the index (variant, category, seed).
+        values: One metric, with the index (variant, category, seed).
         start: The variant that all others differ from in one thing.
 
     Returns:
@@ -161,10 +176,10 @@ def compare(
     interval says what other seeds would give on the same categories, not what others would.
 
     Args:
-        differences: From :func:`pairs`.
-        spread: Where there is one seed only: the figure of one variant that was repeated, with the
+        differences: From :func:`paired_differences`.
+        spread: Where there is one seed only: the metric of one variant that was repeated, with the
             index (category, seed). Its s, times the square root of 2, stands in for that of the
-            differences, as if the two runs of a pair had nothing to do with each other.
+            differences, as if the two trainings had nothing to do with each other.
         confidence: Of the interval.
 
     Returns:
@@ -213,15 +228,15 @@ def leave_one_out(values: pd.Series, start: str) -> pd.DataFrame:
     """Choose a variant for each category by the others, and by the category's own test split.
 
     Args:
-        values: One figure, higher is better, with the index (variant, category, seed).
+        values: One metric, higher is better, with the index (variant, category, seed).
         start: The variant to stand beside both.
 
     Returns:
         A row for each category: ``the others choose`` (the variant with the best mean on them),
         ``which gives`` on this category, ``start``, and ``tuned on its own test`` with ``oracle``,
-        the best variant here, which nobody could know.
+        the best variant here, which nobody could know. Of equals, the first one is taken.
     """
-    table = values.groupby(level=[0, 1], sort=False).mean().unstack(1)
+    table = values.groupby(level=[0, 1], sort=False).mean().unstack(1, sort=False)
     rows = {}
     for category, here in table.items():
         others = str(table.drop(columns=category).mean(axis=1).idxmax())

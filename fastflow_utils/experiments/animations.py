@@ -35,7 +35,7 @@ from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import as_folder
 from fastflow_utils.experiments.records import finished, read_json
-from fastflow_utils.experiments.tables import CATEGORIES, LAYOUT, SUFFIX
+from fastflow_utils.experiments.tables import CATEGORIES, LAYOUT
 from fastflow_utils.frontend import track
 
 __all__ = ["LIMIT", "Verdict", "animate", "animate_all", "choose", "frame", "verdicts", "wall"]
@@ -58,7 +58,8 @@ class Verdict:
     """A test image, and what a model says about it.
 
     Attributes:
-        title: The category, the sample set named as such.
+        category: The bare name.
+        title: Its name for people; the sample set is named as such.
         sample: Image, mask and kind of defect, at the model's image size.
         anomaly_map: (1, H, W), higher is more anomalous.
         score: Of the image, higher is more anomalous.
@@ -66,6 +67,7 @@ class Verdict:
         pixel_threshold: The same for a pixel of the map.
     """
 
+    category: str
     title: str
     sample: Sample
     anomaly_map: Tensor
@@ -110,7 +112,7 @@ def choose(defects: Sequence[str], count: int = 16) -> list[int]:
     return [places[kind][n * len(places[kind]) // taken[kind]] for n, kind in turns]
 
 
-def _fewer(shown: list[Verdict], count: int) -> list[Verdict]:
+def _choose_again(shown: list[Verdict], count: int) -> list[Verdict]:
     """The same choice once more, among what was chosen."""
     return [shown[place] for place in choose([one.sample.defect for one in shown], count)]
 
@@ -129,22 +131,22 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
             one of the two is of the sample set and the other is not.
     """
     run = Path(run)
-    name = _metrics(run)["category"]
-    data = data or (read_json(run / "run.json") or {}).get("data")
+    metrics = _metrics(run)
+    root = data_root(data or (read_json(run / "run.json") or {}).get("root"))
     model = FastFlow.load(run / "model")
-    root, category = data_root(data), name.removesuffix(SUFFIX)
-    test = MVTecAD(root, category, "test", model.backbone.image_size)
-    title = test.title
-    if title != name:
+    test = MVTecAD(root, metrics["category"], "test", model.backbone.image_size)
+    if test.is_sample_set != metrics["sample_set"]:
         raise FastFlowError(
-            f"the run in '{run}' is of {name}, but {root} holds {title}: name the data root that "
-            "it was made with (--data)"
+            f"the run in '{run}' is of {metrics['category']}, {metrics['data']}, but {root} holds "
+            f"{test.title}: name the data root that it was made with (--data)"
         )
     shown = []
     for sample in (test[place] for place in choose(test.defects, count)):
         [anomaly_map], [score] = model.predict(sample.image[None])
         thresholds = float(model.image_threshold), float(model.pixel_threshold)
-        shown.append(Verdict(title, sample, anomaly_map, float(score), *thresholds))
+        shown.append(
+            Verdict(test.category, test.title, sample, anomaly_map, float(score), *thresholds)
+        )
     return shown
 
 
@@ -181,7 +183,11 @@ def _pictures(verdict: Verdict, side: int) -> tuple[Image.Image, ...]:
 
 
 class _Sheet:
-    """A dark sheet to put pictures and words on; lengths are in pixels."""
+    """A dark sheet to put pictures and words on; lengths are in pixels.
+
+    Pillow's own layout, ``ImageText.wrap``, breaks a line before it shrinks it, and needs a newer
+    Pillow than the package does.
+    """
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), GROUND)
@@ -246,7 +252,7 @@ class _Sheet:
         return self.write("wrong", x, y, size, math.inf, anchor, GROUND, (255, 255, 255))
 
 
-def _plain(name: str) -> str:
+def _in_words(name: str) -> str:
     return name.replace("_", " ")
 
 
@@ -271,7 +277,7 @@ def frame(verdict: Verdict, position: str, side: int = 256) -> Image.Image:
     sheet.write(verdict.title, gap, y, 1.3 * size, 3 * side)
     sheet.write(position, right, y, 1.3 * size, side, "rm", FAINT)
     y += line
-    truth = "no defect" if verdict.sample.label == 0 else _plain(verdict.sample.defect)
+    truth = "no defect" if verdict.sample.label == 0 else _in_words(verdict.sample.defect)
     sheet.write(f"truth: {truth}", gap, y, size, 1.4 * side)
     x = right - sheet.mark(verdict, right, y, size, "rm") - gap / 2
     x -= sheet.judge(verdict, x, y, size, "rm") + gap / 2
@@ -357,15 +363,14 @@ def animate(run: Path | str, output: Path | str, data: Path | str | None = None)
     shown = verdicts(run, data)
 
     def draw(side: int, count: int) -> list[Frame]:
-        few = _fewer(shown, count)
+        few = _choose_again(shown, count)
         positions = (f"{number}/{len(few)}" for number in range(1, len(few) + 1))
         return [
             (frame(verdict, position, side), 2000)
             for verdict, position in zip(few, positions, strict=True)
         ]
 
-    stem = Path(output) / shown[0].title.removesuffix(SUFFIX)
-    return _save(stem, draw, STEPS)
+    return _save(Path(output) / shown[0].category, draw, STEPS)
 
 
 # The wall ---------------------------------------------------------------------------------------
@@ -378,7 +383,7 @@ def wall(
 
     Each cell cycles through eight test images of its category (:func:`choose`), all cells
     together: first the image, then what the model makes of it, with the decision. Each cell starts
-    one image further than the one before, so that good and anomalous ones stand side by side.
+    one image further than the one before, so that each frame has good and anomalous ones.
 
     Args:
         runs: Folders of finished runs, one of each category.
@@ -389,16 +394,15 @@ def wall(
         ``output/wall.gif`` and ``output/wall.webp``.
 
     Raises:
-        FastFlowError: As :func:`verdicts` does; if there is no run, some runs are of the sample
-            set and others are not, or two are of one category.
+        FastFlowError: As :func:`verdicts` does; if there is no run, the runs are of several data
+            sets, or two are of one category.
     """
     kept = {run: _metrics(Path(run)) for run in runs}
     names = {run: metrics["category"] for run, metrics in kept.items()}
-    if not runs or len({name.endswith(SUFFIX) for name in names.values()}) > 1:
-        raise FastFlowError(
-            f"runs of {', '.join(names.values()) or 'nothing'}: a wall is of runs on the sample "
-            "set or on other data, not of both"
-        )
+    data_names = sorted({metrics["data"] for metrics in kept.values()})
+    if len(data_names) != 1:
+        listed = ", ".join(data_names) or "nothing"
+        raise FastFlowError(f"runs on {listed}: a wall is of one data set")
     if len(set(names.values())) < len(runs):
         raise FastFlowError(f"runs of {', '.join(names.values())}: expected each category once")
     cells = [
@@ -406,10 +410,10 @@ def wall(
         for run in track(sorted(runs, key=lambda run: _order(names[run])), "looking")
     ]
     backbones = sorted({metrics["recipe"]["backbone"] for metrics in kept.values()})
-    heading = f"FastFlow, {', '.join(backbones)}{SUFFIX * cells[0][0].title.endswith(SUFFIX)}"
+    heading = f"FastFlow, {', '.join(backbones)} ({data_names[0]})"
 
     def draw(side: int, count: int) -> list[Frame]:
-        few = [_fewer(cell, count) for cell in cells]
+        few = [_choose_again(cell, count) for cell in cells]
         frames = []
         for turn in range(count):
             # Where nothing moves, the first frame is all that is seen: it has the heat maps.
@@ -422,9 +426,8 @@ def wall(
     return _save(Path(output) / "wall", draw, WALL_STEPS)
 
 
-def _order(name: str) -> tuple[int, str]:
+def _order(category: str) -> tuple[int, str]:
     """The tables' order, then other categories by name."""
-    category = name.removesuffix(SUFFIX)
     return (CATEGORIES.index(category) if category in CATEGORIES else len(CATEGORIES), category)
 
 
@@ -445,15 +448,14 @@ def _wall(row: list[Verdict], heading: str, position: str, side: int, judged: bo
         x, y = gap + number % columns * (side + gap), top + number // columns * pitch
         image, _, _, overlay = _pictures(verdict, side)
         sheet.paste(overlay if judged else image, x, y)
-        category = verdict.title.removesuffix(SUFFIX)
         upper, lower = y + side + 0.6 * line, y + side + 1.6 * line
         taken = [0.0, 0.0]
         if judged:
             taken[0] = sheet.mark(verdict, x + side, upper, 0.9 * size, "rm")
             taken[1] = sheet.judge(verdict, x + side, lower, 0.9 * size, "rm")
-        name = LAYOUT.get(category, category)
+        name = LAYOUT.get(verdict.category, verdict.category)
         sheet.write(name, x, upper, 1.1 * size, side - taken[0] - gap / 2)
-        truth = _plain(verdict.sample.defect)
+        truth = _in_words(verdict.sample.defect)
         sheet.write(truth, x, lower, size, side - taken[1] - gap / 2, ink=FAINT)
     return sheet.image
 
@@ -464,38 +466,38 @@ def _wall(row: list[Verdict], heading: str, position: str, side: int, judged: bo
 def animate_all(
     folder: Path | str, output: Path | str, data: Path | str | None = None
 ) -> list[Path]:
-    """Write an animation of each backbone and category, and a wall of each backbone.
+    """Write an animation of each category, and a wall of all, for each backbone and data set.
 
     Of several recipes of one backbone and category, that of the run which was finished last is
     shown, by its run of the lowest seed.
 
     Args:
         folder: All finished runs in it and below it are looked at.
-        output: The files go to ``output/<backbone>/``.
+        output: The files go to ``output/<backbone>/<data>/``.
         data: The data root of all. Default: as :func:`verdicts` finds it for each.
 
     Raises:
         FastFlowError: As :func:`verdicts` and :func:`wall` do; if there is no finished run.
     """
-    found: dict[tuple[str, str], list[tuple[int, Path, dict[str, Any]]]] = defaultdict(list)
+    found: dict[tuple[str, str, str], list[tuple[int, Path, dict[str, Any]]]] = defaultdict(list)
     for file in sorted(Path(folder).rglob("metrics.json")):
         metrics = _metrics(file.parent)
-        kind = metrics["recipe"]["backbone"], metrics["category"]
+        kind = metrics["recipe"]["backbone"], metrics["data"], metrics["category"]
         found[kind].append((file.stat().st_mtime_ns, file.parent, metrics))
     if not found:
         raise FastFlowError(
             f"no finished run in '{folder}' or below it: expected folders that 'fastflow run' or "
             "'fastflow reproduce' has made"
         )
-    chosen: dict[str, dict[str, Path]] = defaultdict(dict)
-    for (backbone, category), runs_of in sorted(found.items()):
+    chosen: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for (backbone, data_name, _), runs_of in sorted(found.items()):
         _, _, last = max(runs_of, key=itemgetter(0))
         same = [run for run in runs_of if run[2]["recipe"] == last["recipe"]]
-        chosen[backbone][category] = min(same, key=lambda run: (run[2]["seed"], -run[0]))[1]
+        chosen[backbone, data_name].append(min(same, key=lambda run: (run[2]["seed"], -run[0]))[1])
     written = []
-    for backbone, runs in chosen.items():
-        place = Path(output) / as_folder(backbone)
-        written += wall(list(runs.values()), place, data)
-        for run in track(runs.values(), "animating"):
+    for names, runs in chosen.items():
+        place = Path(output, *map(as_folder, names))
+        written += wall(runs, place, data)
+        for run in track(runs, "animating"):
             written += animate(run, place, data)
     return written

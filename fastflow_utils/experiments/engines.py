@@ -53,7 +53,7 @@ def local(jobs: int = 1) -> Engine:
     def one_by_one(task: Callable[[J], R], todo: Sequence[J]) -> Iterator[tuple[J, R | Lost]]:
         yield from ((job, task(job)) for job in todo)
 
-    def side_by_side(task: Callable[[J], R], todo: Sequence[J]) -> Iterator[tuple[J, R | Lost]]:
+    def in_processes(task: Callable[[J], R], todo: Sequence[J]) -> Iterator[tuple[J, R | Lost]]:
         others = set(multiprocessing.active_children())
         idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
         for _ in range(jobs):
@@ -91,7 +91,7 @@ def local(jobs: int = 1) -> Engine:
             for _ in range(jobs):
                 idle.get().shutdown()
 
-    return one_by_one if jobs == 1 else side_by_side
+    return one_by_one if jobs == 1 else in_processes
 
 
 def _process() -> ProcessPoolExecutor:

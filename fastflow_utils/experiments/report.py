@@ -1,13 +1,15 @@
 """The tables of a folder of runs: one row a recipe, beside published rows, in four formats.
 
-Runs make one row if they share recipe, weights and versions and, within a category, the data. Of
-two with the same category and seed the newer one counts, a failed one as a dash. Whatever is left
-out, has failed or was never finished is said in a note; nothing is left out in silence.
+Each data set has tables of its own, and published rows stand in MVTec AD's alone. Runs make one
+row if they share recipe, precision, weights, versions and code and, within a category, the bytes
+of the images. Of two with the same category and seed the newer one counts, a failed one as a
+dash. Whatever is left out, has failed or was never finished is said in a note; nothing is left out
+in silence.
 """
 
 import html
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +20,19 @@ from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
 from fastflow_utils.experiments.recipes import describe, recipe_of
 from fastflow_utils.experiments.records import read_json
-from fastflow_utils.experiments.tables import CATEGORIES, MEASURED
+from fastflow_utils.experiments.tables import MEASURED, MVTEC_AD, SAMPLE_SET
 
 __all__ = ["FORMATS", "Report", "Section", "collect", "report"]
 
-ROW = ["sample_set", "recipe", "weights", "versions"]  # what the runs of a row have in common
-DATA = {True: ("sample set", "sample set"), False: ("MVTec AD", "ours")}  # titles, rows' names
+FIRST = (SAMPLE_SET, MVTEC_AD)  # all other data come behind, by name
+# What the runs of a row have in common.
+ROW = ["data", "recipe", "precision", "weights", "versions", "code"]
 LEGEND = (
-    "Cells: mean ± standard deviation over seeds; a dash is a figure that is not there. A row "
+    "Cells: mean ± standard deviation over seeds; a dash is a metric that is not there. A row "
     "with a dash has no average, unless its source gives nothing but the average.",
     "Label-free: with thresholds that were set on held-out normal images alone; oracle: with the "
     "threshold that the test split's labels choose.",
-    "Seconds: from image files to figures; the first run of a category computes its features, "
+    "Seconds: from image files to metrics; the first run of a category computes its features, "
     "others may find them there.",
 )
 
@@ -39,16 +42,17 @@ class Section:
     """One table.
 
     Attributes:
-        title: The figure, and the data it is measured on.
-        figure: One of :data:`~fastflow_utils.experiments.tables.MEASURED`.
-        means: Rows of ours, then published ones; Avg, Carpet, ..., Zipper; nan for a dash.
+        title: The metric's name, and the data it is measured on.
+        metric: One of :data:`~fastflow_utils.experiments.tables.MEASURED`.
+        means: Rows of ours, then published ones; Avg, Carpet, ..., Zipper, or the categories of
+            other data; nan for a dash.
         spreads: Standard deviations over seeds, of the same shape.
         seeds: Over how many seeds each cell is, of the same shape; missing for published rows.
         sources: Where each row is from and how it was measured, by the row's name.
     """
 
     title: str
-    figure: str
+    metric: str
     means: pd.DataFrame
     spreads: pd.DataFrame
     seeds: pd.DataFrame
@@ -57,7 +61,7 @@ class Section:
     @property
     def decimals(self) -> int:
         """How many a reader is shown."""
-        return 1 if self.figure.startswith("seconds") else 3
+        return 1 if self.metric.startswith("seconds") else 3
 
     def footnotes(self) -> list[str]:
         """Return the sources, one line for all rows that share one."""
@@ -78,10 +82,10 @@ class Report:
 def collect(folder: Path | str) -> Report:
     """Read every run in a folder and the folders below it, and make the tables.
 
-    The sample set and MVTec AD have sections of their own; published rows stand in the latter's.
+    Each data set has sections of its own, the sample set and MVTec AD first.
 
     Raises:
-        FastFlowError: If no run has been finished there, or none is of the fifteen categories.
+        FastFlowError: If no run has been finished there.
     """
     folder = Path(folder)
     finished, failed, notes = _read(folder)
@@ -91,22 +95,13 @@ def collect(folder: Path | str) -> Report:
             "below; make some with `fastflow reproduce` or `fastflow run`. "
             + " ".join((_failures(failed) + notes)[:3])
         )
-    foreign = ~finished["category"].isin(CATEGORIES)
-    if foreign.any():
-        names = ", ".join(sorted(set(finished.loc[foreign, "category"])))
-        notes.append(f"No column for {names}: the tables have MVTec AD's fifteen categories.")
-    if foreign.all():
-        raise FastFlowError(f"nothing to report in '{folder}': {notes[-1]}")
-    runs, left_out = _newest(finished[~foreign])
-    runs, failed = _last(runs, failed)
+    runs, left_out = _newest(finished)
+    runs, failed = _latest_outcome(runs, failed)
     sections = []
-    for sample_set, (data, whose) in DATA.items():
-        rows = _rows(runs[runs["sample_set"] == sample_set], whose)
-        for recipe in failed.loc[failed["sample_set"] == sample_set, "recipe"]:
-            if rows and not any(recipe in set(row["recipe"]) for row in rows.values()):
-                rows[f"{whose}, {recipe}"] = runs[:0]
-        if rows:
-            sections += [_section(figure, rows, data) for figure in MEASURED]
+    for data in [*FIRST, *sorted(set(runs["data"]) - set(FIRST))]:
+        if data in set(runs["data"]):
+            of_data = (each[each["data"] == data] for each in (runs, failed))
+            sections += _sections(data, *of_data)
     return Report(sections, [*LEGEND, *_failures(failed), *left_out, *notes])
 
 
@@ -165,29 +160,32 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
 
 
 DESCRIBED = [
-    *("recipe", "weights", "weights_name", "versions", "data"),
+    *("recipe", "weights", "weights_name", "versions", "code", "data_sha256"),
     *("device", "place", "modified"),
 ]
-FAILED = ["sample_set", "recipe", "category", "seed", "error", "place", "modified"]
+FAILED = ["data", "recipe", "precision", "category", "seed", "error", "place", "modified"]
 
 
 def _description(metrics: dict[str, Any], about: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what a run started from; a plain `fastflow run` does not tell weights and data."""
+    """Return what a run started from; a plain `fastflow run` does not tell weights and images."""
     about = about or {"weights_sha256": "not recorded"}
     return {
         "recipe": describe(recipe_of(metrics["recipe"])),
         "weights": about["weights_sha256"] or "",
         "weights_name": Path(about.get("weights") or "").name,
         "versions": json.dumps(dict(metrics.get("versions", {})), sort_keys=True),
-        "data": about.get("data_sha256") or "",
+        "code": metrics.get("code_sha256", "not recorded"),
+        "data_sha256": about.get("data_sha256") or "",
         "device": metrics.get("device", "device not recorded"),
     }
 
 
 def _failure(about: dict[str, Any]) -> dict[str, Any]:
+    recipe = recipe_of(about["recipe"])
     return {
-        "recipe": describe(recipe_of(about["recipe"])),
-        **{name: about[name] for name in ("sample_set", "category", "seed", "error")},
+        "recipe": describe(recipe),
+        "precision": recipe.precision,
+        **{name: about[name] for name in ("data", "category", "seed", "error")},
     }
 
 
@@ -202,15 +200,15 @@ def _failures(failed: pd.DataFrame) -> list[str]:
 
 
 def _newest(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Keep one run of each category and seed, a category's all of the same data; note the rest."""
+    """Keep one run of each category and seed, all of a category on the same images."""
     runs = runs.sort_values(["modified", "place"])
-    newest = runs.groupby([*ROW, "category"])["data"].transform("last")
-    same = runs[runs["data"] == newest]
+    newest = runs.groupby([*ROW, "category"])["data_sha256"].transform("last")
+    same = runs[runs["data_sha256"] == newest]
     kept = same.drop_duplicates([*ROW, "category", "seed"], keep="last")
     notes = []
     for run in runs.drop(kept.index).itertuples():
         newer = (
-            "there is a newer one" if run.Index in same.index else "newer runs are on other data"
+            "there is a newer one" if run.Index in same.index else "newer runs are on other images"
         )
         notes.append(
             f"Left out: {run.category}, {run.recipe}, seed {run.seed} ({run.place}); {newer}."
@@ -218,13 +216,25 @@ def _newest(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return kept, notes
 
 
-def _last(runs: pd.DataFrame, failed: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _latest_outcome(runs: pd.DataFrame, failed: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep of each run what happened last: that it was finished, or that it failed."""
-    ours = ["sample_set", "recipe", "category", "seed"]
+    ours = ["data", "recipe", "precision", "category", "seed"]
     failed = failed.sort_values("modified").drop_duplicates(ours, keep="last").set_index(ours)
     ended = runs.groupby(ours)["modified"].max().reindex(failed.index).fillna(0)
     failed = failed[failed["modified"] > ended]
     return runs[~runs.set_index(ours).index.isin(failed.index)], failed.reset_index()
+
+
+def _sections(data: str, runs: pd.DataFrame, failed: pd.DataFrame) -> list[Section]:
+    """Return the tables of one data set."""
+    whose = data if data == SAMPLE_SET else "ours"
+    rows = _rows(runs, whose)
+    for recipe in failed["recipe"]:
+        if not any(recipe in set(row["recipe"]) for row in rows.values()):
+            rows[f"{whose}, {recipe}"] = runs[:0]
+    where = ["data", "category"]  # what failed has a column, too
+    columns = tables.categories_of(pd.concat([runs[where], failed[where]]))
+    return [_section(metric, rows, data, columns) for metric in MEASURED]
 
 
 def _rows(runs: pd.DataFrame, whose: str) -> dict[str, pd.DataFrame]:
@@ -242,23 +252,26 @@ def _rows(runs: pd.DataFrame, whose: str) -> dict[str, pd.DataFrame]:
 def _parts(run: "pd.Series[Any]") -> list[str]:
     """Return what may tell a row from another of the same recipe."""
     weights = " ".join([run["weights_name"], run["weights"][:12]]).strip() or "as downloaded"
-    return [f"weights {weights}", *(f"{k} {v}" for k, v in json.loads(run["versions"]).items())]
+    versions = [f"{name} {version}" for name, version in json.loads(run["versions"]).items()]
+    return [run["precision"], f"weights {weights}", *versions, f"code {run['code'][:12]}"]
 
 
-def _section(figure: str, rows: dict[str, pd.DataFrame], data: str) -> Section:
-    others = [] if data == "sample set" else list(tables.published(figure).index)
-    means, spreads = tables.table(figure, rows, others)
+def _section(
+    metric: str, rows: dict[str, pd.DataFrame], data: str, columns: Mapping[str, str]
+) -> Section:
+    others = list(tables.published(metric).index) if data == MVTEC_AD else []
+    means, spreads = tables.table(metric, rows, others, columns)
     seeds = pd.DataFrame(index=means.index, columns=means.columns, dtype="Int64")
     for name, runs in rows.items():
-        counts = runs.dropna(subset=figure).groupby("category")["seed"].nunique()
+        counts = runs.dropna(subset=metric).groupby("category")["seed"].nunique()
         seeds.loc[name] = [
             runs["seed"].nunique() if means.notna().loc[name, tables.AVERAGE] else 0,
-            *counts.reindex(list(CATEGORIES), fill_value=0),
+            *counts.reindex(list(columns), fill_value=0),
         ]
     sources = {name: _measured(runs) for name, runs in rows.items()}
     sources |= {name: _published(tables.sources().loc[name]) for name in others}
-    title = f"{MEASURED[figure]}, {data}"
-    return Section(title, figure, means, spreads, seeds, pd.Series(sources, dtype=str))
+    title = f"{MEASURED[metric]}, {data}"
+    return Section(title, metric, means, spreads, seeds, pd.Series(sources, dtype=str))
 
 
 def _measured(runs: pd.DataFrame) -> str:
@@ -266,8 +279,10 @@ def _measured(runs: pd.DataFrame) -> str:
 
     Example:
         >>> runs = {"category": ["tile", "tile", "wood"], "seed": [0, 1, 1]}
-        >>> _measured(pd.DataFrame(runs | {"image_size": 256, "device": "cpu"}))
-        'measured on cpu; 2 seeds (0, 1; of wood 1 only); last epoch; images read at 256 px'
+        >>> runs |= {"image_size": 256, "device": "cpu", "precision": "float32"}
+        >>> print(_measured(pd.DataFrame(runs)).replace("; last", ";\\nlast"))
+        measured on cpu in float32; 2 seeds (0, 1; of wood 1 only);
+        last epoch; images read at 256 px
     """
     if runs.empty:
         return "no run was finished"
@@ -279,8 +294,9 @@ def _measured(runs: pd.DataFrame) -> str:
     ]
     number = runs["seed"].nunique()
     return (
-        f"measured on {_listed(runs['device'])}; {number} seed{'s' * (number > 1)} "
-        f"({seeds}{''.join(fewer)}); last epoch; images read at {_listed(runs['image_size'])} px"
+        f"measured on {_listed(runs['device'])} in {_listed(runs['precision'])}; "
+        f"{number} seed{'s' * (number > 1)} ({seeds}{''.join(fewer)}); "
+        f"last epoch; images read at {_listed(runs['image_size'])} px"
     )
 
 

@@ -7,9 +7,9 @@ What a run starts from makes its **key**, which is part of its folder's name::
         metrics.json     written last: it is there, or the run is to be done
 
 A run that is there is never repeated. Everything else is: what was killed, and what failed, for
-its cause may be mended by now. Several processes, on several machines if they share the folder,
+its cause may be gone by now. Several processes, on several machines if they share the folder,
 may work on the same RUNS: a lock in each folder sees to it that a run is one process's at a time,
-and the system lets go of the lock of a process that dies.
+and the system frees the lock of a process that dies.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from fastflow_utils.compute import precision, select_device
+from fastflow_utils.compute import check_seed, select_device
 from fastflow_utils.data.images import sha256
-from fastflow_utils.data.mvtec import categories, digest, is_sample_set
+from fastflow_utils.data.mvtec import categories, digest
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.engines import Engine, Lost, local
 from fastflow_utils.experiments.recipes import Recipe, as_folder
 from fastflow_utils.experiments.records import finished, write_json
-from fastflow_utils.experiments.run import run
+from fastflow_utils.experiments.run import data_name, run
 from fastflow_utils.experiments.tables import TABLES
-from fastflow_utils.provenance import versions
+from fastflow_utils.provenance import result_digest, versions
 
 __all__ = ["Job", "Outcome", "perform", "plan", "reproduce"]
 
@@ -67,15 +67,16 @@ class Job:
     weights: Path | None = None
     weights_sha256: str | None = None
     versions: dict[str, str] = field(default_factory=versions, hash=False)
-    precision: str = field(default_factory=precision)
+    code_sha256: str = field(default_factory=result_digest)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that decides the figures, but for rounding: device and threads are not in it.
+        """All that decides the metrics, but for rounding: device and threads are not in it.
 
         They change the order in which numbers are added, as the kind of processor does, and so
-        the figures as another seed would, or less. ``run.json`` keeps them beside the facts.
-        Weights that timm downloads are told by their name and timm's version.
+        the metrics as another seed would, or less. ``run.json`` keeps them beside the facts.
+        Precision is the recipe's. Weights that timm downloads are told by their name and timm's
+        version.
         """
         return {
             "category": self.category,
@@ -84,7 +85,7 @@ class Job:
             "data_sha256": self.data_sha256,
             "weights_sha256": self.weights_sha256,
             "versions": self.versions,
-            "precision": self.precision,
+            "code_sha256": self.code_sha256,
         }
 
     @cached_property
@@ -139,8 +140,8 @@ def plan(
         weights: Local state dicts, by the recipes' ``backbone``.
 
     Raises:
-        FastFlowError: If a category or a file of weights does not exist, nothing is asked for,
-            or something is asked for twice.
+        FastFlowError: If a category or a file of weights does not exist, a seed is none, nothing
+            is asked for, or something is asked for twice.
     """
     root = Path(root).expanduser().absolute()  # for workers that were started elsewhere
     weights = {name: file.expanduser().absolute() for name, file in (weights or {}).items()}
@@ -155,6 +156,8 @@ def plan(
         if not values or len(set(values)) < len(values):
             listed = ", ".join(map(str, values)) or "none"
             raise FastFlowError(f"{what}: {listed}: expected one or more, each once")
+    for seed in seeds:
+        check_seed(seed)
     for name in names:
         if name not in found:
             listed = ", ".join(found) or "none"
@@ -200,7 +203,7 @@ def perform(
     Args:
         job: From :func:`plan`.
         output: The folder RUNS. Features are kept in it while a category is worked on.
-        wait: For another process that is at it, instead of leaving it open.
+        wait: For another process that works on it, instead of leaving it open.
         device: As for :func:`~fastflow_utils.compute.select_device`.
         threads: Of torch. Default: as many as it has now.
     """
@@ -211,21 +214,26 @@ def perform(
         with FileLock(place / "lock", blocking=wait):
             torch.set_num_threads(threads or usual)
             if finished(place) is None:
-                _do(job, output, device)
+                _run_locked(job, output, device)
             return Outcome(job, finished(place))
     except Timeout:
         return Outcome(job)
-    except Exception as error:  # whatever it is, it must not cost the other runs
-        return Outcome(job, error=_told(error))
+    except Exception as error:  # whatever it is, the other runs go on
+        return Outcome(job, error=_one_line(error))
     finally:
         torch.set_num_threads(usual)
 
 
-def _do(job: Job, output: Path, device: str) -> None:
+def _run_locked(job: Job, output: Path, device: str) -> None:
     """Do one run, its folder being locked, and write down how it ends."""
-    here, planned = (versions(), precision()), (job.versions, job.precision)
-    if here != planned:  # the key would tell of other software than was used
-        raise FastFlowError(f"this machine has {here}: expected {planned}, as planned")
+    # Else the key would tell of other software than was used. Precision is the job's, whatever
+    # this machine would choose.
+    here = versions() | {"code": result_digest()[:12]}
+    planned = job.versions | {"code": job.code_sha256[:12]}
+    if here != planned:
+        raise FastFlowError(
+            f"this machine has {here}: expected {planned}, as planned; install the same software"
+        )
     _write_down(job, output, "started")
     try:
         run(
@@ -242,7 +250,7 @@ def _do(job: Job, output: Path, device: str) -> None:
     except Exception as error:
         if not isinstance(error, FastFlowError):
             traceback.print_exc()
-        _write_down(job, output, "failed", _told(error))
+        _write_down(job, output, "failed", _one_line(error))
         raise
     _write_down(job, output, "finished")
 
@@ -253,15 +261,15 @@ def _backbone(recipe: Recipe, weights: Path | None, weights_sha256: str | None) 
     return recipe.build_backbone(weights)
 
 
-def _told(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _write_down(job: Job, output: Path, status: str, error: str | None = None) -> None:
     about = job.facts | {
         "key": job.key,
-        "data": str(job.root),
-        "sample_set": is_sample_set(job.root, job.category),
+        "root": str(job.root),
+        "data": data_name(job.root, job.category),
         "weights": job.weights and str(job.weights),
         "threads": torch.get_num_threads(),
         "status": status,
@@ -305,7 +313,7 @@ def reproduce(
     total = sum(outcome.is_open for outcome in outcomes.values())
     tell(f"{len(jobs)} runs: {len(jobs) - total} are there, {total} to do")
     start, number = time.perf_counter(), 0
-    for wait in (False, True):  # what another process is at comes last
+    for wait in (False, True):  # what another process works on comes last
         todo = [job for job, outcome in outcomes.items() if outcome.is_open]
         for job, result in engine(partial(task, wait=wait), todo):
             outcome = Outcome(job, error=result.reason) if isinstance(result, Lost) else result
@@ -316,21 +324,21 @@ def reproduce(
                 _write_down(job, output, "failed", result.reason)
             number += 1
             minutes = (time.perf_counter() - start) / number * (total - number) / 60
-            tell(f"[{number}/{total}] {_line(outcome)}; {minutes:.1f} min left")
-            _tidy(outcomes, output)
-    _tidy(outcomes, output)
+            tell(f"[{number}/{total}] {_summary(outcome)}; {minutes:.1f} min left")
+            _remove_used_features(outcomes, output)
+    _remove_used_features(outcomes, output)
     return list(outcomes.values())
 
 
-def _line(outcome: Outcome) -> str:
+def _summary(outcome: Outcome) -> str:
     if outcome.metrics is None:
         return f"{outcome.job}: failed: {outcome.error}"
-    figures = [f"{name} {outcome.metrics[key]:.3f}" for key, name in TABLES.items()]
-    return f"{outcome.job}: {', '.join(figures)}"
+    metrics = [f"{name} {outcome.metrics[key]:.3f}" for key, name in TABLES.items()]
+    return f"{outcome.job}: {', '.join(metrics)}"
 
 
-def _tidy(outcomes: Mapping[Job, Outcome], output: Path) -> None:
-    """Remove the features of each category that nobody is at any more."""
+def _remove_used_features(outcomes: Mapping[Job, Outcome], output: Path) -> None:
+    """Remove the features of each category that no process works on and no job waits for."""
     waiting = {job.folder for job, outcome in outcomes.items() if outcome.is_open}
     for folder in {job.folder for job in outcomes} - waiting:
         features = output / FEATURES / folder

@@ -10,18 +10,20 @@ from typing import Any
 import pandas as pd
 import torch
 
-from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.compute import check_seed
+from fastflow_utils.data.mvtec import MVTecAD, is_mvtec_ad, is_sample_set
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
-from fastflow_utils.detector.features import extract
+from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.training import fit
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import Recipe
 from fastflow_utils.experiments.records import write_json
-from fastflow_utils.provenance import versions
+from fastflow_utils.experiments.tables import MVTEC_AD, SAMPLE_SET
+from fastflow_utils.provenance import result_digest, versions
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "data_name", "run"]
 
 
 @dataclass(frozen=True)
@@ -69,63 +71,114 @@ def run(
         KeyboardInterrupt: After Ctrl-C; from the first batch on, the model so far is in
             ``output/model`` by then.
     """
-    start = time.perf_counter()
-    train = MVTecAD(root, category, "train", recipe.image_size)
-    test = MVTecAD(root, category, "test", recipe.image_size)
-    if len(set(test.labels)) < 2:
-        raise FastFlowError(
-            f"the test split of '{category}' holds {test.counts()}: to evaluate, it needs both "
-            "good and anomalous images"
-        )
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "metrics.json").unlink(missing_ok=True)  # no old figures beside a new model
+    check_seed(seed)
+    train, test = _splits(root, category, recipe.image_size)
+    vanished = test.check_masks()
+    output = _prepared(Path(output))
+    seconds = _Stopwatch()
     backbone = (backbone or recipe.build_backbone(weights)).to(device)
-    train_features = extract(backbone, train, cache=cache)
-    test_features = extract(backbone, test, cache=cache)
-    _give_back()
-    featured = time.perf_counter()
+    train_features, test_features = (
+        extract(backbone, each, cache=cache) for each in (train, test)
+    )
+    seconds.lap("features")
 
     model = recipe.build_model(backbone, seed).to(device)
-    history = fit(model, train_features, seed=seed, **recipe.training(len(train)))
-    trained = time.perf_counter()
-    _give_back()
-    model.save(output / "model", category=category, seed=seed, versions=versions())
+    history = _train(model, train_features, recipe, seed, output, category=category)
     recipe.save(output / "recipe.yaml")
     history.to_csv(output / "history.csv", index=False)
-    if history.attrs["interrupted"]:
-        raise KeyboardInterrupt
+    seconds.lap("train")
 
-    evaluation = evaluate(model, test_features, test)
-    _give_back()
-    values = evaluation.metrics()
-    per_defect = evaluation.per_defect()
-    per_defect.to_csv(output / "per_defect.csv")
-    end = time.perf_counter()
-
-    metrics = {
-        **values,
-        "label_free": evaluation.label_free(),
-        "seconds": {
-            "features": round(featured - start, 2),
-            "train": round(trained - featured, 2),
-            "evaluate": round(end - trained, 2),
-            "total": round(end - start, 2),
-        },
+    evaluation = evaluate(model, test, test_features)
+    evaluation.per_defect().to_csv(output / "per_defect.csv")
+    metrics = {**evaluation.metrics(), "label_free": evaluation.label_free()}
+    seconds.lap("evaluate")
+    metrics |= {
+        "seconds": seconds.laps,
         "epochs": recipe.epochs_for(len(train)),
         "seed": seed,
         "protocol": "last epoch",
-        "category": test.title,
+        "category": category,
+        "sample_set": test.is_sample_set,
+        "data": data_name(root, category),
+        "vanished_masks": vanished,
         "recipe": asdict(recipe),
         "device": str(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
+        "code_sha256": result_digest(),
     }
     write_json(output / "metrics.json", metrics)
     return Run(model, history, evaluation, metrics)
 
 
-def _give_back() -> None:
+def data_name(root: Path | str, category: str) -> str:
+    """Return which data a result is of: tables never mix two.
+
+    Returns:
+        "sample set"; "MVTec AD", where name and numbers of images are its own; else the name of
+        the data root's folder.
+    """
+    if is_sample_set(root, category):
+        return SAMPLE_SET
+    if is_mvtec_ad(root, category):
+        return MVTEC_AD
+    folder = Path(root).expanduser().resolve()
+    name = folder.name or str(folder)
+    return f"folder {name}" if name in (SAMPLE_SET, MVTEC_AD) else name
+
+
+def _splits(root: Path | str, category: str, image_size: int) -> tuple[MVTecAD, MVTecAD]:
+    """Return the images to train on, and those to evaluate on, which must be of both labels."""
+    train = MVTecAD(root, category, "train", image_size)
+    test = MVTecAD(root, category, "test", image_size)
+    if len(set(test.labels)) < 2:
+        raise FastFlowError(
+            f"the test split of '{category}' holds {test.counts()}: to evaluate, it needs both "
+            "good and anomalous images"
+        )
+    return train, test
+
+
+def _prepared(output: Path) -> Path:
+    """Make the folder; no old metrics may lie beside a new model."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "metrics.json").unlink(missing_ok=True)
+    return output
+
+
+def _train(
+    model: FastFlow, features: Features, recipe: Recipe, seed: int, output: Path, **notes: object
+) -> pd.DataFrame:
+    """Train the model and save it; after Ctrl-C, save what there is of it."""
+
+    def save() -> None:
+        model.save(output / "model", seed=seed, versions=versions(), **notes)
+
+    try:
+        history = fit(model, features, seed=seed, **recipe.training(len(features)))
+    except KeyboardInterrupt:
+        if model.image_threshold.isfinite():  # else not even the first batch was done
+            save()
+        raise
+    save()
+    return history
+
+
+class _Stopwatch:
+    """Seconds of each part of a run and of all so far; freed memory goes back after each."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, part: str) -> None:
+        _return_freed_memory()
+        now = time.perf_counter()
+        self.laps |= {part: round(now - self.last, 2), "total": round(now - self.start, 2)}
+        self.last = now
+
+
+def _return_freed_memory() -> None:
     """Hand freed memory back to the system: glibc keeps it, in pieces for each thread."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:

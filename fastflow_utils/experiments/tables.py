@@ -3,7 +3,8 @@
 One row a method, in the layout Avg, Carpet, Grid, ..., Zipper. Our rows come from the
 ``metrics.json`` that :func:`fastflow_utils.experiments.run.run` leaves, published ones from
 ``published.yaml``, where each has its source. What is missing is a dash, and a row that lacks a
-category has no average. Rows of the sample set never stand in a table with published ones.
+category has no average. A table is of one data set, and published rows stand in MVTec AD's alone.
+A data set of one's own has a table with its own categories.
 """
 
 import json
@@ -20,10 +21,13 @@ from fastflow_utils.errors import FastFlowError
 
 __all__ = [
     "CATEGORIES",
-    "FIGURES",
     "MEASURED",
+    "METRICS",
+    "MVTEC_AD",
+    "SAMPLE_SET",
     "TABLES",
     "as_runs",
+    "categories_of",
     "cells",
     "markdown",
     "mean_and_spread",
@@ -46,33 +50,37 @@ TABLES = {
     "pixel_auroc": "pixel AUROC",
     "pixel_f1": "pixel F1 (oracle)",
 }
-"""The figures of the three tables, with their names."""
+"""The metrics of the three tables, with their names."""
 
-FIGURES = {**TABLES, "aupro": "AUPRO"}
-"""The figures that any published row has, with their names."""
+METRICS = {**TABLES, "aupro": "AUPRO"}
+"""The metrics that any published row has, with their names."""
 
 MEASURED = {
-    **FIGURES,
+    **METRICS,
     "label_free_image_f1": "image F1 (label-free)",
     "label_free_pixel_f1": "pixel F1 (label-free)",
     "seconds_total": "seconds of a run",
 }
-"""The figures that a run of ours has, with their names."""
+"""The metrics that a run of ours has, with their names."""
+
+SAMPLE_SET, MVTEC_AD = "sample set", "MVTec AD"
+"""What ``metrics.json`` calls these data; all other data have the name of their folder."""
 
 AVERAGE = "Avg"
 LAYOUT = {name: name.replace("_", " ").title() for name in CATEGORIES}
 COLUMNS = [AVERAGE, *LAYOUT.values()]
-NARROW = (  # the columns' names in two lines of five characters each
-    (
-        *("", "Car-", "", "Lea-", "", "", "Bot-", "", "Cap-", "Hazel", "Metal", "", "", "Tooth"),
-        *("Trans", "Zip-"),
-    ),
-    (
-        *("Avg", "pet", "Grid", "ther", "Tile", "Wood", "tle", "Cable", "sule", "nut", "Nut"),
-        *("Pill", "Screw", "brush", "istor", "per"),
-    ),
+NARROW = dict(  # the columns' names in two lines of five characters each
+    zip(
+        COLUMNS,
+        [
+            *[("", "Avg"), ("Car-", "pet"), ("", "Grid"), ("Lea-", "ther"), ("", "Tile")],
+            *[("", "Wood"), ("Bot-", "tle"), ("", "Cable"), ("Cap-", "sule"), ("Hazel", "nut")],
+            *[("Metal", "Nut"), ("", "Pill"), ("", "Screw"), ("Tooth", "brush")],
+            *[("Trans", "istor"), ("Zip-", "per")],
+        ],
+        strict=True,
+    )
 )
-SUFFIX = " (sample set)"  # fastflow_utils.course.plots.title puts it behind a category's name
 
 
 # Our rows ---------------------------------------------------------------------------------------
@@ -82,29 +90,27 @@ def as_runs(metrics: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a table of runs, one row each, from what their ``metrics.json`` hold.
 
     Args:
-        metrics: Each with at least ``category`` (sample-set ones named as such), ``seed`` and
-            the figures.
+        metrics: Each with at least ``category``, ``sample_set``, ``data``, ``seed`` and the
+            metrics.
 
     Returns:
-        Columns ``category`` (bare), ``sample_set``, ``seed``, ``backbone``, ``image_size``,
-        ``epochs``, ``recipe`` (as JSON), the figures, ``label_free_image_f1``, ``_pixel_f1``,
-        and ``seconds_features``, ``_train``, ``_evaluate``, ``_total``; what a run does not tell
-        is missing.
+        Columns ``category``, ``sample_set``, ``data``, ``seed``, ``backbone``, ``image_size``,
+        ``precision``, ``epochs``, ``recipe`` (as JSON), the metrics, ``label_free_image_f1``,
+        ``_pixel_f1``, and ``seconds_features``, ``_train``, ``_evaluate``, ``_total``; what a run
+        does not tell is missing.
 
     Example:
-        >>> runs = as_runs([{"category": "tile (sample set)", "seed": 0, "image_auroc": 0.9}])
-        >>> runs[["category", "sample_set", "image_auroc"]].values.tolist()
-        [['tile', True, 0.9]]
+        >>> tile = {"category": "tile", "sample_set": True, "data": "sample set", "seed": 0}
+        >>> as_runs([tile | {"image_auroc": 0.9}])[["category", "image_auroc"]].values.tolist()
+        [['tile', 0.9]]
     """
     rows = [
         {
-            "category": one["category"].removesuffix(SUFFIX),
-            "sample_set": one["category"].endswith(SUFFIX),
-            "seed": one["seed"],
+            **{name: one[name] for name in ("category", "sample_set", "data", "seed")},
             "epochs": one.get("epochs"),
-            **{name: one.get("recipe", {}).get(name) for name in ("backbone", "image_size")},
+            **{name: one.get("recipe", {}).get(name) for name in FROM_RECIPE},
             "recipe": json.dumps(one.get("recipe"), sort_keys=True),
-            **{name: one.get(name) for name in FIGURES},
+            **{name: one.get(name) for name in METRICS},
             **{f"label_free_{name}": one.get("label_free", {}).get(name) for name in LABEL_FREE},
             **{f"seconds_{part}": one.get("seconds", {}).get(part) for part in SECONDS},
         }
@@ -113,45 +119,71 @@ def as_runs(metrics: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=RUN_COLUMNS)
 
 
+FROM_RECIPE = ("backbone", "image_size", "precision")
 LABEL_FREE = ("image_f1", "pixel_f1")
 SECONDS = ("features", "train", "evaluate", "total")
 RUN_COLUMNS = [
-    *("category", "sample_set", "seed", "backbone", "image_size", "epochs", "recipe"),
-    *FIGURES,
+    *("category", "sample_set", "data", "seed", *FROM_RECIPE, "epochs", "recipe"),
+    *METRICS,
     *(f"label_free_{name}" for name in LABEL_FREE),
     *(f"seconds_{part}" for part in SECONDS),
 ]
 
 
-def mean_and_spread(runs: pd.DataFrame, figure: str) -> tuple[pd.Series, pd.Series]:
-    """Return one row of a table: a figure's mean over seeds, and its standard deviation.
+def categories_of(runs: pd.DataFrame) -> dict[str, str]:
+    """Return the columns that a table of these runs has beside the average, by category.
 
-    A category's cell is over the seeds that it has. The average is taken over the fifteen
-    categories for each seed, and its mean and spread over these; it is missing unless every seed
-    has every category. One seed has no spread. Other categories than the fifteen have no column.
+    The fifteen, in order, for MVTec AD and the sample set; for all other data the categories
+    that the runs are of, under their own names.
+
+    Raises:
+        FastFlowError: If the runs are of several data sets.
+    """
+    data = set(runs["data"])
+    if len(data) > 1:
+        raise FastFlowError(
+            f"runs of several data sets ({', '.join(sorted(data))}): a table is of one; select "
+            "before"
+        )
+    if data <= {MVTEC_AD, SAMPLE_SET}:
+        return LAYOUT
+    return {
+        name: f"'{name}'" if name == AVERAGE else name for name in sorted(set(runs["category"]))
+    }
+
+
+def mean_and_spread(
+    runs: pd.DataFrame, metric: str, columns: Mapping[str, str] | None = None
+) -> tuple[pd.Series, pd.Series]:
+    """Return one row of a table: a metric's mean over seeds, and its standard deviation.
+
+    A category's cell is over the seeds that it has. The average is taken over all categories of
+    the table for each seed, and its mean and spread over these; it is missing unless every seed
+    has every category. One seed has no spread.
 
     Args:
         runs: Of one recipe, as :func:`as_runs` gives them.
-        figure: One of :data:`MEASURED`.
+        metric: One of :data:`MEASURED`.
+        columns: The names of the table's columns, by category. Default: :func:`categories_of`.
 
     Raises:
         FastFlowError: If the runs are of several recipes or data, or one was given twice.
     """
-    for column, what in {"recipe": "recipes", "sample_set": "data sets"}.items():
-        if runs[column].nunique() > 1:
-            raise FastFlowError(f"runs of several {what}: a row is of one; select before")
+    columns = categories_of(runs) if columns is None else columns
+    if runs["recipe"].nunique() > 1:
+        raise FastFlowError("runs of several recipes: a row is of one; select before")
     twice = runs[runs.duplicated(["category", "seed"])]
     if len(twice):
         one = twice.iloc[0]
         raise FastFlowError(f"two runs of {one['category']}, seed {one['seed']}: keep one")
-    values = runs.astype({figure: float}).pivot(index="category", columns="seed", values=figure)
-    values = values.reindex(list(CATEGORIES))
+    values = runs.astype({metric: float}).pivot(index="category", columns="seed", values=metric)
+    values = values.reindex(list(columns))
     average = values.mean(skipna=False)
     complete = average.notna().all()
     row = {AVERAGE: average.mean() if complete else math.nan}
     spread = {AVERAGE: average.std() if complete else math.nan}
-    row |= dict(zip(LAYOUT.values(), values.mean(axis=1), strict=True))
-    spread |= dict(zip(LAYOUT.values(), values.std(axis=1), strict=True))
+    row |= dict(zip(columns.values(), values.mean(axis=1), strict=True))
+    spread |= dict(zip(columns.values(), values.std(axis=1), strict=True))
     return pd.Series(row, dtype=float), pd.Series(spread, dtype=float)
 
 
@@ -160,7 +192,7 @@ def mean_and_spread(runs: pd.DataFrame, figure: str) -> tuple[pd.Series, pd.Seri
 
 @cache
 def _published() -> tuple[dict[str, Any], ...]:
-    file = resources.files("fastflow_utils") / "published.yaml"
+    file = resources.files(__package__) / "published.yaml"
     return tuple(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
@@ -175,10 +207,10 @@ def sources() -> pd.DataFrame:
     return found.astype({"image_size": "Int64"})
 
 
-def published(figure: str) -> pd.DataFrame:
-    """Return the published rows of a figure on MVTec AD, in the tables' layout.
+def published(metric: str) -> pd.DataFrame:
+    """Return the published rows of a metric on MVTec AD, in the tables' layout.
 
-    Rows that have nothing of the figure are left out. The average is recomputed from a full row;
+    Rows that have nothing of the metric are left out. The average is recomputed from a full row;
     where a source gives nothing else, it is the source's own.
 
     Example:
@@ -187,8 +219,8 @@ def published(figure: str) -> pd.DataFrame:
     """
     rows = {}
     for one in _published():
-        given = one.get("categories", {}).get(figure)
-        average = one.get("average", {}).get(figure)
+        given = one.get("categories", {}).get(metric)
+        average = one.get("average", {}).get(metric)
         if given is not None:
             row = dict(zip(LAYOUT.values(), given, strict=True))
             values = pd.Series(given, dtype=float)
@@ -202,45 +234,53 @@ def published(figure: str) -> pd.DataFrame:
 
 
 def table(
-    figure: str, ours: Mapping[str, pd.DataFrame], others: Sequence[str] = ()
+    metric: str,
+    ours: Mapping[str, pd.DataFrame],
+    others: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a table and its spread over seeds: rows of ours, then published ones.
 
     Args:
-        figure: One of :data:`MEASURED`.
-        ours: Runs (:func:`as_runs`), by the name of their row.
+        metric: One of :data:`MEASURED`.
+        ours: Runs (:func:`as_runs`), by the name of their row; all on the same data.
         others: Names of published rows, from :func:`sources`.
+        columns: As for :func:`mean_and_spread`; where the runs lack a category that belongs there.
 
     Returns:
-        Two tables of one shape, Avg, Carpet, ..., Zipper; nan where there is nothing. Published
-        rows have no spread.
+        Two tables of one shape, Avg, Carpet, ..., Zipper, or the average and the categories of
+        other data (:func:`categories_of`); nan where there is nothing. Published rows have no
+        spread.
 
     Raises:
-        FastFlowError: If sample-set runs are to stand beside published rows, or their name does
-            not say 'sample set'; if a published row does not exist.
+        FastFlowError: If the runs are of several data sets; if they are to stand beside published
+            rows and are not of MVTec AD; if a row of the sample set does not say so in its name,
+            or a published row does not exist.
     """
     for name, runs in ours.items():
-        if runs["sample_set"].any():
-            if "sample set" not in name:
-                raise FastFlowError(f"'{name}' is measured on the sample set: let its name say so")
-            if others:
-                raise FastFlowError(
-                    f"'{name}' beside published rows: figures on the sample set and on MVTec AD "
-                    "do not compare; make two tables"
-                )
-    everything = published(figure)
+        if runs["sample_set"].any() and SAMPLE_SET not in name:
+            raise FastFlowError(f"'{name}' is measured on the sample set: let its name say so")
+        if others and set(runs["data"]) - {MVTEC_AD}:
+            raise FastFlowError(
+                f"'{name}' beside published rows: it is measured on {runs['data'].iloc[0]}, they "
+                "on MVTec AD, and these metrics do not compare; make two tables"
+            )
     for name in others:
         if name not in sources().index:
             raise FastFlowError(f"no published row '{name}': expected one of tables.sources()")
-    rows = {name: mean_and_spread(runs, figure) for name, runs in ours.items()}
-    means = pd.DataFrame({name: mean for name, (mean, _) in rows.items()}, COLUMNS).T
-    spreads = pd.DataFrame({name: spread for name, (_, spread) in rows.items()}, COLUMNS).T
-    means = pd.concat([means, everything.reindex(list(others))]) if others else means
+    if columns is None:
+        columns = categories_of(pd.concat([as_runs([]), *ours.values()]))
+    rows = {name: mean_and_spread(runs, metric, columns) for name, runs in ours.items()}
+    order = [AVERAGE, *columns.values()]
+    means = pd.DataFrame({name: mean for name, (mean, _) in rows.items()}, order).T
+    spreads = pd.DataFrame({name: spread for name, (_, spread) in rows.items()}, order).T
+    means = pd.concat([means, published(metric).reindex(list(others))]) if others else means
     return means, spreads.reindex(means.index)
 
 
+# By hand: pandas' to_string puts two spaces between columns, and sixteen of them would not fit.
 def text(means: pd.DataFrame, spreads: pd.DataFrame | None = None, heading: str = "") -> str:
-    """Return a table as plain text of at most 120 columns.
+    """Return a table as plain text; that of the fifteen categories has at most 120 columns.
 
     Args:
         means: From :func:`table` or :func:`published`.
@@ -252,16 +292,23 @@ def text(means: pd.DataFrame, spreads: pd.DataFrame | None = None, heading: str 
         paper, CaiT    0.994     –     –
     """
     width = max([len(heading), *(len(name) for name in means.index), len(BELOW)])
-    above, below = ("".join(f"{part:>6}" for part in parts) for parts in NARROW)
-    lines = [" " * width + above, f"{heading:{width}}" + below]
+    headings = [NARROW.get(name, ("", name)) for name in means.columns]
+    widths = [max(6, len(below) + 1) for _, below in headings]
+
+    def line(name: str, parts: Iterable[str]) -> str:
+        placed = (f"{part:>{room}}" for part, room in zip(parts, widths, strict=True))
+        return f"{name:{width}}{''.join(placed)}".rstrip()
+
+    above, below = zip(*headings, strict=True)
+    lines = [line("", above), line(heading, below)]
     beside = _shown(means * math.nan if spreads is None else spreads)
     for name, row, spread in zip(
         means.index, _shown(means).to_numpy(), beside.to_numpy(), strict=True
     ):
-        lines.append(f"{name:{width}}" + "".join(f"{cell:>6}" for cell in row))
+        lines.append(line(name, row))
         if set(spread) != {DASH}:
-            lines.append(f"{BELOW:{width}}" + "".join(f"{cell:>6}" for cell in spread))
-    return "\n".join(line.rstrip() for line in lines)
+            lines.append(line(BELOW, spread))
+    return "\n".join(lines)
 
 
 def cells(
@@ -290,7 +337,7 @@ def markdown(
     heading: str = "",
     decimals: int = 3,
 ) -> str:
-    """Return a table as Markdown, the cells from :func:`cells`.
+    """Return a table as Markdown, the cells from :func:`cells`. (pandas' own needs tabulate.)
 
     Args:
         means: From :func:`table` or :func:`published`.

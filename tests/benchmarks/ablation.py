@@ -12,7 +12,7 @@ sample set:
   the log-determinant's share is in the map, the smoothing and the image score.
 
 A setting for category X must be chosen on the others, so each table says what the others would
-have chosen for X (leave one category out) and what that gives on X. The figures are stored in
+have chosen for X (leave one category out) and what that gives on X. The metrics are stored in
 ``ablation.json`` and the tables written to ``README.md``, both beside this file.
 """
 
@@ -20,41 +20,37 @@ import argparse
 import contextlib
 import itertools
 import json
-import math
 import re
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pandas as pd
 import results
 import torch
-import torch.nn.functional as F
-from einops import reduce
 from filelock import FileLock, Timeout
-from kornia.filters import gaussian_blur2d
 from kornia.geometry.transform import rotate, translate
 from torch import Tensor
 
 from fastflow_utils.data.mvtec import MVTecAD, data_root
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import Features, extract
-from fastflow_utils.detector.maps import image_score
+from fastflow_utils.detector.maps import blur, combine, image_score, level_map
 from fastflow_utils.detector.metrics import aupimo, aupro, separation
-from fastflow_utils.detector.model import FastFlow
-from fastflow_utils.detector.training import fit, split
+from fastflow_utils.detector.training import split
+from fastflow_utils.experiments import ablation
+from fastflow_utils.experiments.ablation import Trained, anomaly_maps, layer_norm
 from fastflow_utils.experiments.recipes import Recipe, recipe_for
 from fastflow_utils.provenance import versions
 
 HERE = Path(__file__).resolve().parent
 STORE, PAGE = HERE / "ablation.json", HERE / "README.md"
 CATEGORIES = ("bottle", "metal_nut", "screw", "sample/carpet", "sample/screw")
-FIGURES = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
-MAP_FIGURES = (*FIGURES, "aupimo")  # too uneven from one training to the next to compare those by
+METRICS = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
+MAP_METRICS = (*METRICS, "aupimo")  # too uneven from one training to the next to compare those by
 
 # Where it started: the default recipe of then. This ablation changed its kernels; its budget and
 # learning rate changed with the shorter warm-up, later.
@@ -95,11 +91,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"{v} | {c}": (c, TRAINING[v]) for v in TRAINING for c in CATEGORIES},
 }
 
-Table = dict[str, dict[str, dict[str, float]]]  # category, setting, figure
+Table = dict[str, dict[str, dict[str, float]]]  # category, setting, metric
 
 # What the map is the levels' mean of, given n and that of the positions of held-out images.
 COMBINE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "bounded at 1 std": lambda n, normal: torch.sigmoid(standardised(n, normal) - 1),
+    "bounded at 1 std": lambda n, normal: level_map(n, *mean_and_std(normal)),
     "bounded at 2 std": lambda n, normal: torch.sigmoid(standardised(n, normal) - 2),
     "standardised": lambda n, normal: standardised(n, normal),
     "log of p-values": lambda n, normal: -p_values(n, normal).log(),
@@ -149,10 +145,6 @@ def moved(
     return Moved(copies, set(held_out.tolist()), generator)
 
 
-def layer_norm(features: Features) -> Features:
-    return Features([F.layer_norm(h.float(), h.shape[1:]).half() for h in features.levels])
-
-
 @contextlib.contextmanager
 def constant_learning_rate() -> Iterator[None]:
     def constant(optimizer: Any, **_: Any) -> Any:
@@ -171,7 +163,7 @@ def load(data: Path, category: str, image_size: int) -> tuple[MVTecAD, MVTecAD]:
 def train(
     data: Path, category: str, changes: dict[str, Any], weights: Path | None = None
 ) -> dict[str, Any]:
-    """Train one variant on one category; return its figures, and those of the start's maps."""
+    """Train one variant on one category; return its metrics, and those of the start's maps."""
     special = {k: v for k, v in changes.items() if not hasattr(Recipe, k)}
     fields = {k: v for k, v in changes.items() if k not in special}
     recipe = recipe_for(**(fields if "backbone" in fields else START | fields))
@@ -185,79 +177,55 @@ def train(
         train_features = moved(
             train_features, backbone, train_set, special["degrees"], special["pixels"]
         )
-    model = recipe.build_model(backbone)
     schedule = constant_learning_rate() if "constant" in special else contextlib.nullcontext()
-    start = time.perf_counter()
     with schedule:
-        history = fit(model, train_features, **recipe.training(len(train_set)))
-    seconds = time.perf_counter() - start
-    evaluation = evaluate(model, test_features, test_set)
-    images = separation(evaluation.scores, evaluation.labels)
-    pixels = separation(evaluation.maps, evaluation.masks)
+        trained = ablation.train(recipe, backbone, train_features, test_features, seed=0)
+    maps, masks = anomaly_maps(trained), test_set.masks()
+    labels = torch.tensor(test_set.labels)
+    pixels = separation(maps, masks)
     result: dict[str, Any] = {
-        "image_auroc": images.auroc,
+        "image_auroc": separation(image_score(maps, recipe.top), labels).auroc,
         "pixel_auroc": pixels.auroc,
         "pixel_f1": pixels.f1,
-        "aupro": aupro(evaluation.maps, evaluation.masks),
-        "held_out_nll": history["held_out_nll"].iloc[-1],
-        "train_seconds": seconds,
+        "aupro": aupro(maps, masks),
+        "held_out_nll": trained.history["held_out_nll"].iloc[-1],
+        "train_seconds": trained.seconds,
     }
     if not changes:
-        held_out = train_features[split(len(train_set), torch.Generator().manual_seed(0))[1]]
-        result["maps"] = map_settings(
-            model, held_out, test_features, evaluation.masks, evaluation.labels
-        )
+        result["maps"] = map_settings(trained, masks, labels)
     return result
 
 
-@torch.no_grad()
-def nll_maps(model: FastFlow, features: list[Tensor], log_det: bool) -> list[Tensor]:
-    """Return the levels' n(i), or without the log-determinant's share, (B, 1, H_l, W_l)."""
-    if log_det:
-        return model.nll_maps(features)
-    latents = [flow.local(h)[0] for flow, h in zip(model.flows, features, strict=True)]
-    return [reduce(0.5 * z**2, "b c h w -> b 1 h w", "mean") for z in latents]
-
-
-def map_settings(
-    model: FastFlow, held_out: list[Tensor], test: Features, masks: Tensor, labels: Tensor
-) -> dict[str, dict[str, float]]:
-    """Return the figures of every map and score, pixels at every second row and column."""
+def map_settings(trained: Trained, masks: Tensor, labels: Tensor) -> dict[str, dict[str, float]]:
+    """Return the metrics of every map and score, pixels at every second row and column."""
     truth = masks[:, :, ::2, ::2]
     result = {}
-    for log_det in (True, False):
-        normal = nll_maps(model, held_out, log_det)
-        batches = [nll_maps(model, batch, log_det) for batch in test.batches(16)]
-        levels = [torch.cat(level) for level in zip(*batches, strict=True)]
-        for combine, level_map in COMBINE.items():
-            combined = torch.stack(
-                [
-                    F.interpolate(level_map(nll, n), size=(256, 256), mode="bilinear")
-                    for nll, n in zip(levels, normal, strict=True)
-                ]
-            ).mean(0)
-            for sigma in (0, 2, 4, 6):
-                kernel = 2 * math.ceil(3 * sigma) + 1
-                maps = combined
-                if sigma:
-                    maps = gaussian_blur2d(maps, (kernel, kernel), (float(sigma),) * 2)
-                pixels = separation(maps[:, :, ::2, ::2], truth)
-                regions = {
-                    "aupro": aupro(maps[:, :, ::2, ::2], truth),
-                    "aupimo": aupimo(maps[:, :, ::2, ::2], truth, labels=labels),
+    for log_det, (name, level) in itertools.product((True, False), COMBINE.items()):
+        each = zip(trained.test[log_det], trained.held_out[log_det], strict=True)
+        rough = combine(list(itertools.starmap(level, each)), trained.recipe.image_size, 0)
+        for sigma in (0, 2, 4, 6):
+            maps = blur(rough, sigma)
+            pixels = separation(maps[:, :, ::2, ::2], truth)
+            regions = {
+                "aupro": aupro(maps[:, :, ::2, ::2], truth),
+                "aupimo": aupimo(maps[:, :, ::2, ::2], truth, labels=labels),
+            }
+            for top in (0.0, 0.001, 0.01, 0.03):
+                result[key((name, log_det, sigma, top))] = {
+                    "image_auroc": separation(image_score(maps, top), labels).auroc,
+                    "pixel_auroc": pixels.auroc,
+                    "pixel_f1": pixels.f1,
+                    **regions,
                 }
-                for top in (0.0, 0.001, 0.01, 0.03):
-                    result[key((combine, log_det, sigma, top))] = {
-                        "image_auroc": separation(image_score(maps, top), labels).auroc,
-                        "pixel_auroc": pixels.auroc,
-                        "pixel_f1": pixels.f1,
-                        **regions,
-                    }
     return result
+
+
+def mean_and_std(normal: Tensor) -> tuple[Tensor, Tensor]:
+    return normal.mean(), normal.std(correction=0)
 
 
 def standardised(n: Tensor, normal: Tensor) -> Tensor:
-    return (n - normal.mean()) / normal.std(correction=0)
+    return level_map(n, *mean_and_std(normal), bounded=False)
 
 
 def p_values(n: Tensor, normal: Tensor) -> Tensor:
@@ -273,27 +241,19 @@ def key(setting: tuple[str, bool, int, float]) -> str:
     return f"{combine}, {'with' if log_det else 'without'} log-det, sigma {sigma}, {score}"
 
 
-Names = tuple[str, ...]  # of figures
+Names = tuple[str, ...]  # of metrics
 
 
-def quality(figures: dict[str, float], names: Names = FIGURES) -> float:
-    """What a choice is made by: the mean of the figures."""
-    return statistics.mean(figures[name] for name in names)
+def quality(metrics: dict[str, float], names: Names = METRICS) -> float:
+    """What a choice is made by: the mean of the metrics."""
+    return statistics.mean(metrics[name] for name in names)
 
 
-def choose(table: Table, left_out: str, names: Names = FIGURES) -> str:
-    """Return the setting that is best on the mean of all categories but one."""
-    others = [category for category in table if category != left_out]
-    return max(
-        table[left_out], key=lambda s: statistics.mean(quality(table[c][s], names) for c in others)
-    )
+def cells(metrics: dict[str, float], names: Names = METRICS) -> str:
+    return " / ".join(f"{metrics[name]:.3f}" for name in names)
 
 
-def cells(figures: dict[str, float], names: Names = FIGURES) -> str:
-    return " / ".join(f"{figures[name]:.3f}" for name in names)
-
-
-def setting_table(table: Table, settings: list[str], names: Names = FIGURES) -> list[str]:
+def setting_table(table: Table, settings: list[str], names: Names = METRICS) -> list[str]:
     lines = [
         f"| | {' | '.join(table)} | mean |",
         f"|---|{'---:|' * (len(table) + 1)}",
@@ -305,16 +265,20 @@ def setting_table(table: Table, settings: list[str], names: Names = FIGURES) -> 
     return lines
 
 
-def leave_one_out_table(table: Table, start: str, names: Names = FIGURES) -> list[str]:
+def leave_one_out_table(table: Table, start: str, names: Names = METRICS) -> list[str]:
     lines = [
         "| category | the others choose | which gives here | start | best possible here |",
         "|---|---|---:|---:|---:|",
     ]
-    for category, figures in table.items():
-        chosen = choose(table, category, names)
-        best = max(figures, key=lambda s: quality(figures[s], names))
-        row = [chosen, *(cells(figures[s], names) for s in (chosen, start, best))]
-        lines.append(f"| {category} | {' | '.join(row)} |")
+    values = {
+        (setting, category, 0): quality(metrics, names)
+        for category, settings in table.items()
+        for setting, metrics in settings.items()
+    }
+    for category, row in ablation.leave_one_out(pd.Series(values), start).iterrows():
+        chosen, best = row["the others choose"], row["tuned on its own test"]
+        shown = [cells(table[str(category)][setting], names) for setting in (chosen, start, best)]
+        lines.append(f"| {category} | {' | '.join([chosen, *shown])} |")
     return lines
 
 
@@ -346,7 +310,7 @@ def report(store: dict[str, Any]) -> str:
         "",
         *setting_table(training, list(TRAINING)),
         "",
-        "Chosen without the category, by the mean of the four figures:",
+        "Chosen without the category, by the mean of the four metrics:",
         "",
         *leave_one_out_table(training, "start"),
         "",
@@ -358,13 +322,13 @@ def report(store: dict[str, Any]) -> str:
         "",
         "### Map and score: one thing changed at a time",
         "",
-        "The same figures and AUPIMO, of pixels at every second row and column; one training.",
+        "The same metrics and AUPIMO, of pixels at every second row and column; one training.",
         "",
-        *setting_table(maps, one_by_one, MAP_FIGURES),
+        *setting_table(maps, one_by_one, MAP_METRICS),
         "",
-        f"Chosen without the category, from all {len(MAPS)} combinations, by the five figures:",
+        f"Chosen without the category, from all {len(MAPS)} combinations, by the five metrics:",
         "",
-        *leave_one_out_table(maps, start, MAP_FIGURES),
+        *leave_one_out_table(maps, start, MAP_METRICS),
         "",
         "### The hard case: screw",
         "",
@@ -373,8 +337,8 @@ def report(store: dict[str, Any]) -> str:
         "| | image AUROC / pixel AUROC / pixel F1 (oracle) / AUPRO |",
         "|---|---:|",
         *(
-            f"| {name} | {cells(figures)} |"
-            for name, figures in sorted(screw.items(), key=lambda row: -row[1]["image_auroc"])
+            f"| {name} | {cells(metrics)} |"
+            for name, metrics in sorted(screw.items(), key=lambda row: -row[1]["image_auroc"])
         ),
     ]
     return "\n".join(lines)

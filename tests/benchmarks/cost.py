@@ -52,7 +52,7 @@ from fastflow_utils.compute import convolution_dtype, select_device
 from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.data.sample_set import make
 from fastflow_utils.detector.backbones import BUNDLED
-from fastflow_utils.detector.training import split
+from fastflow_utils.detector.training import hold_out
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import Recipe, recipe_for
 from fastflow_utils.experiments.run import run
@@ -146,7 +146,7 @@ class Line(NamedTuple):
 
 def amounts(recipe: Recipe, train: int, test: int) -> dict[str, int]:
     """Return what each part of a run grows with: images, or batches of training."""
-    learnt, _ = split(train, torch.Generator())
+    learnt, _ = hold_out(train, torch.Generator())
     batches = recipe.epochs_for(train) * math.ceil(len(learnt) / recipe.batch_size)
     return {"features": train + test, "start": 0, "training": batches, "evaluation": test}
 
@@ -310,7 +310,7 @@ def details(store: Mapping[str, Any]) -> str:
         "",
         f"Whole runs, timed apart: {train} training and {good + anomalous} test images of "
         f"{PIXELS} px, cold cache, the recipe's full budget. Seconds from the first image to the "
-        "last figure; the command's also have the interpreter's start, which `fastflow "
+        "last metric; the command's also have the interpreter's start, which `fastflow "
         "reproduce` has once.",
         "",
         "| | worked out | measured | worked out / measured | the command | peak memory |",

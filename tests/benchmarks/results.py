@@ -5,7 +5,7 @@
     python tests/benchmarks/results.py --tables          # from results.json, nothing measured
 
 Every run is one of `fastflow reproduce`: by its backbone's recipe and nothing else, kept in
-``build/results`` and not repeated. The figures go to ``results.json`` beside this file. The peer's
+``build/results`` and not repeated. The metrics go to ``results.json`` beside this file. The peer's
 come from ``peer.py``, whose output is looked for in ``build/results/peer/CATEGORY.jsonl``. The
 command ends with exit code 1 where the results miss a bar: :func:`missed`.
 """
@@ -37,35 +37,24 @@ WALL = README.parent / "notebooks" / "figures" / "wall.webp"
 CATEGORIES = ("bottle", "metal_nut", "screw")
 BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0 (default)", "resnet18": "ResNet18"}
 SEEDS = (0, 1, 2)
-FIGURES = {
+METRICS = {
     "image_auroc": "image AUROC",
     "pixel_auroc": "pixel AUROC",
     "pixel_f1": "pixel F1 (oracle)",
     "aupro": "AUPRO",
     "aupimo": "AUPIMO",
 }
+# Rows of published.yaml that stand beside ours; a later one fills what the first does not have.
 PUBLISHED = {
-    "anomalib, ResNet18, published [a]": {
-        "bottle": {"image_auroc": 1.000, "pixel_auroc": 0.983, "pixel_f1": 0.670},
-        "metal_nut": {"image_auroc": 0.963, "pixel_auroc": 0.972, "pixel_f1": 0.728},
-        "screw": {"image_auroc": 0.521, "pixel_auroc": 0.926, "pixel_f1": 0.061},
-    },
-    "anomalib, Wide-ResNet50-2, published [a]": {
-        "bottle": {"image_auroc": 1.000, "pixel_auroc": 0.986, "pixel_f1": 0.733},
-        "metal_nut": {"image_auroc": 0.995, "pixel_auroc": 0.988, "pixel_f1": 0.754},
-        "screw": {"image_auroc": 0.839, "pixel_auroc": 0.966},
-    },
-    "the paper's FastFlow [b]": {
-        "bottle": {"pixel_auroc": 0.977, "aupro": 0.9155},
-        "metal_nut": {"pixel_auroc": 0.985, "aupro": 0.9105},
-        "screw": {"pixel_auroc": 0.994, "aupro": 0.6700},
-    },
+    "anomalib, ResNet18, published [a]": ["anomalib, R18"],
+    "anomalib, Wide-ResNet50-2, published [a]": ["anomalib, WRN50"],
+    "the paper's FastFlow [b]": ["paper, CaiT", "FastFlow, by U-Flow"],
 }
 NOTES = """\
-Published figures are of the original images (700 to 1024 px). [a] anomalib's README: seed 0, at
+Published metrics are of the original images (700 to 1024 px). [a] anomalib's README: seed 0, at
 the epoch that the test split's pixel AUROC chose; ours are of the last epoch. Its pixel F1 of
 Wide-ResNet50-2 on screw (.660) is left out: it repeats the next row's and contradicts the same
-table's other figures. [b] pixel AUROC: the paper's (CaiT), as quoted in U-Flow's table 1; AUPRO:
+table's other metrics. [b] pixel AUROC: the paper's (CaiT), as quoted in U-Flow's table 1; AUPRO:
 measured by U-Flow's authors. The paper's image AUROC by category could not be found."""
 
 LABEL_FREE = """\
@@ -93,7 +82,7 @@ def measure(
 
 
 def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, Any]:
-    """Return the figures of all runs, and what the images were."""
+    """Return the metrics of all runs, and what the images were."""
     own = {"resnet18": weights} if weights else {}
     names = ("efficientnet_lite0", "resnet18" if weights else "resnet18.tv_in1k")  # the hub's
     recipes = [recipe_for(name) for name in names]
@@ -111,11 +100,11 @@ def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, 
 
 
 def of_the_peer(folder: Path) -> dict[str, Any]:
-    """Return its last epoch's figures, of the categories that it was run on here."""
+    """Return its last epoch's metrics, of the categories that it was run on here."""
     found = {}
     for file in sorted(folder.glob("*.jsonl")):
         last = json.loads(file.read_text().splitlines()[-1])
-        found[file.stem] = {k: v for k, v in last.items() if k in ("epoch", *FIGURES)}
+        found[file.stem] = {k: v for k, v in last.items() if k in ("epoch", *METRICS)}
     return found
 
 
@@ -149,21 +138,38 @@ def spread(values: list[float]) -> str:
 
 
 def line(name: str, values: dict[str, float]) -> str:
-    cells = [f"{values[figure]:.3f}" if figure in values else "" for figure in FIGURES]
+    cells = [f"{values[metric]:.3f}" if metric in values else "" for metric in METRICS]
     return f"| {name} | {' | '.join(cells)} |"
+
+
+def published(names: Sequence[str], category: str) -> dict[str, float]:
+    """Return what is published of a category, by metric."""
+    found = {}
+    for metric in METRICS:
+        rows = layout.published(metric).reindex(names)[layout.LAYOUT[category]].dropna()
+        if len(rows):
+            found[metric] = float(rows.iloc[0])
+    return found
+
+
+def precision(runs: Iterable[dict[str, Any]]) -> str:
+    """Return a sentence that says what the runs were computed in."""
+    named = {run["recipe"].get("precision", "not recorded") for run in runs}
+    return f"Precision of the convolutions: {', '.join(sorted(named))}."
 
 
 def sample_set_table(measured: Sequence[dict[str, Any]]) -> str:
     """Return the sample set's table as Markdown: a row for each category, and their average."""
     runs = layout.as_runs(measured)
     columns = {**layout.TABLES, "aupro": "AUPRO"}
-    both = {figure: layout.mean_and_spread(runs, figure) for figure in columns}
+    both = {metric: layout.mean_and_spread(runs, metric) for metric in columns}
     lines = [f"| **sample set** | {' | '.join(columns.values())} |"]
     lines.append("|---|" + "---:|" * len(columns))
     for name in next(iter(both.values()))[0].index:
         cells = [f"{mean[name]:.3f} ± {std[name]:.3f}" for mean, std in both.values()]
         bold = "**" if name == layout.AVERAGE else ""
         lines.append(f"| {bold}{name}{bold} | {' | '.join(cells)} |")
+    lines += ["", precision(measured)]
     return "\n".join(lines) + "\n"
 
 
@@ -176,20 +182,23 @@ def tables(store: dict[str, Any]) -> str:
             f"**{category}** ({images['train']} training and {images['test']} test images of "
             f"{images['pixels']} px, read at 256 px)",
             "",
-            f"| | {' | '.join(FIGURES.values())} |",
-            f"|---|{'---:|' * len(FIGURES)}",
+            f"| | {' | '.join(METRICS.values())} |",
+            f"|---|{'---:|' * len(METRICS)}",
         ]
         for backbone, name in BACKBONES.items():
             runs = store["runs"][f"{backbone} {category}"]
-            cells = [spread([run[figure] for run in runs]) for figure in FIGURES]
+            cells = [spread([run[metric] for run in runs]) for metric in METRICS]
             lines.append(f"| **ours, {name}** | {' | '.join(cells)} |")
         if category in store["peer"]:
             peer = store["peer"][category]
             lines.append(line(f"anomalib 2.7, ResNet18, {peer['epoch']} epochs, run here", peer))
-        for name, values in PUBLISHED.items():
-            lines.append(line(name, values[category]))
+        for name, rows in PUBLISHED.items():
+            lines.append(line(name, published(rows, category)))
         lines.append("")
+    all_runs = [run for runs in store["runs"].values() for run in runs]
     lines += [
+        precision(all_runs),
+        "",
         NOTES,
         "",
         LABEL_FREE,

@@ -46,7 +46,7 @@ from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.metrics import auroc
-from fastflow_utils.detector.training import fit, split
+from fastflow_utils.detector.training import fit, hold_out
 from fastflow_utils.experiments.recipes import recipe_for
 from fastflow_utils.provenance import versions
 
@@ -115,7 +115,7 @@ def learn(data: Path, category: str, backbone_name: str, weights: Path, seed: in
         backbone = recipe.build_backbone(given)
         features = extract(backbone, train, cache=folder)
         model = recipe.build_model(backbone, seed)
-        _, held_out = split(len(train), torch.Generator().manual_seed(seed))
+        _, held_out = hold_out(len(train), torch.Generator().manual_seed(seed))
         away = 0.0
 
         def look(epoch: int) -> None:

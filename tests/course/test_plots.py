@@ -104,7 +104,7 @@ def test_areas_of_cells_are_those_of_the_map():
     )
 
 
-def test_a_montage_holds_its_pictures_side_by_side():
+def test_a_montage_holds_its_pictures_in_threads():
     _, [axes] = plots.panels("")
     left, right = np.zeros((24, 24, 3), np.float32), np.full((24, 24, 3), 0.5, np.float32)
     plots.montage(axes, [left, right], ["a", "b"])

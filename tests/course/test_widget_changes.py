@@ -17,6 +17,7 @@ from fastflow_utils.course.widgets.changes import (
 )
 from fastflow_utils.data.sample_set import render
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.model import FastFlow
 
 live_module = importlib.import_module("fastflow_utils.course.widgets.explore")
@@ -28,7 +29,7 @@ def photograph(size: int = 64) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def tried():
-    model = FastFlow(Backbone("efficientnet_lite0", image_size=64), steps=1).eval()
+    model = FastFlow(Backbone("efficientnet_lite0", image_size=64), FlowOptions(steps=1)).eval()
     return try_changes(model, photograph())
 
 

@@ -19,8 +19,9 @@ from fastflow_utils.course.widgets.epochs import EDGES, _gaussian_density, _late
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.model import FastFlow
-from fastflow_utils.detector.training import fit, split
+from fastflow_utils.detector.training import fit, hold_out
 
 EPOCHS = 3
 
@@ -31,13 +32,13 @@ def setting(tiny, tmp_path_factory) -> tuple[FastFlow, MVTecAD, Features, Featur
     train, test = (MVTecAD(tiny, "disc", name, 64) for name in ("train", "test"))
     cache = tmp_path_factory.mktemp("cache")
     features = [extract(backbone, data, cache=cache) for data in (train, test)]
-    return FastFlow(backbone, steps=2), test, *features
+    return FastFlow(backbone, FlowOptions(steps=2)), test, *features
 
 
 @pytest.fixture(scope="module")
 def record(setting) -> EpochRecord:
     model, test, features, test_features = setting
-    images, held_out = split(len(features), torch.Generator().manual_seed(0))
+    images, held_out = hold_out(len(features), torch.Generator().manual_seed(0))
     model.train()
     with torch.no_grad():
         model(features[images])
@@ -69,8 +70,8 @@ def test_the_last_maps_are_the_models(record):
 
 def test_watching_changes_no_result(setting, record):
     model, _, features, _ = setting
-    alone = FastFlow(model.backbone, steps=2).train()
-    images, _ = split(len(features), torch.Generator().manual_seed(0))
+    alone = FastFlow(model.backbone, FlowOptions(steps=2)).train()
+    images, _ = hold_out(len(features), torch.Generator().manual_seed(0))
     with torch.no_grad():
         alone(features[images])
     fit(alone, features, epochs=EPOCHS)

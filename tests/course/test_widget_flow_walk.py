@@ -15,7 +15,7 @@ from fastflow_utils.course.widgets import (
     walk_through,
 )
 from fastflow_utils.course.widgets.flow_walk import FlowWalk
-from fastflow_utils.detector.flows import Flow
+from fastflow_utils.detector.flows import Flow, FlowOptions
 
 live_module = importlib.import_module("fastflow_utils.course.widgets.explore")
 
@@ -24,7 +24,7 @@ live_module = importlib.import_module("fastflow_utils.course.widgets.explore")
 def flow() -> Flow:
     """A flow that bends, and has not seen a first batch that it would normalise."""
     torch.manual_seed(3)
-    flow = Flow(2, steps=3, kernels="1x1", hidden_ratio=8, whiten=True).eval()
+    flow = Flow(2, FlowOptions(steps=3, kernels="1x1", hidden_ratio=8, whiten=True)).eval()
     for parameter in flow.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return flow

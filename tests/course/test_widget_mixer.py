@@ -9,6 +9,7 @@ from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.metrics import auroc
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.training import fit
@@ -21,7 +22,7 @@ def setting(tiny, tmp_path_factory) -> Setting:
     backbone = Backbone("efficientnet_lite0", pretrained=False, image_size=64)
     train, test = (MVTecAD(tiny, "disc", name, 64) for name in ("train", "test"))
     cache = tmp_path_factory.mktemp("cache")
-    model = FastFlow(backbone, steps=2)
+    model = FastFlow(backbone, FlowOptions(steps=2))
     fit(model, extract(backbone, train, cache=cache), epochs=2)
     return model, test, extract(backbone, test, cache=cache)
 

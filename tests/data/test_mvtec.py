@@ -1,4 +1,5 @@
 import itertools
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,8 @@ from fastflow_utils.data.mvtec import (
     check,
     data_home,
     data_root,
+    digest,
+    is_mvtec_ad,
 )
 from fastflow_utils.errors import FastFlowError
 
@@ -485,6 +488,55 @@ def test_a_missing_mask_is_named(root):
     assert len(MVTecAD(root, "cap", "train")) == 2
 
 
+def mask(path: Path, *, dots: int = 0, size=(64, 64)) -> Path:
+    """A black mask with single anomalous pixels, which reading it at half the size passes by."""
+    image = Image.new("L", size, 0)
+    for dot in range(dots):
+        image.putpixel((2 * dot, 0), 255)
+    image.save(path)
+    return path
+
+
+def test_masks_that_can_be_read_are_no_problem(root):
+    assert MVTecAD(root, "cap", "test").check_masks() == {}
+    assert MVTecAD(root, "cap", "train").check_masks() == {}
+
+
+def test_masks_that_vanish_at_reading_size_are_counted(root):
+    for stem in ("000", "001"):
+        save(root / f"cap/test/bent/{stem}.png", 200, size=(64, 64))
+        mask(root / f"cap/ground_truth/bent/{stem}_mask.png", dots=int(stem) + 1)
+    test = MVTecAD(root, "cap", "test", 32)
+    with pytest.warns(UserWarning, match=r"'cap': at 32 px .*'bent': 2.*larger image size"):
+        assert test.check_masks() == {"bent": 2}
+    assert not test.masks()[:2].any(), "this is what the evaluation gets"
+    assert MVTecAD(root, "cap", "test", 64).check_masks() == {}
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "unreadable: ground_truth/bent/001_mask.png",
+        "mask of another size: ground_truth/bent/000_mask.png",
+        "empty mask: ground_truth/scratch/000_mask.png",
+        "unreadable: test/bent/000.png",
+    ],
+)
+def test_masks_that_are_no_truth_are_named(root, problem):
+    break_cap(root / "cap", problem)
+    with pytest.raises(FastFlowError) as error:
+        MVTecAD(root, "cap", "test", 32).check_masks()
+    one_line(error, problem, root / "cap", "correct")
+
+
+def test_every_wrong_mask_is_named_at_once(root):
+    break_cap(root / "cap", "unreadable: ground_truth/bent/001_mask.png")
+    break_cap(root / "cap", "empty mask: ground_truth/scratch/000_mask.png")
+    with pytest.raises(FastFlowError) as error:
+        MVTecAD(root, "cap", "test").check_masks()
+    one_line(error, "unreadable: ground_truth/bent", "; empty mask: ground_truth/scratch")
+
+
 # Checking a data root ---------------------------------------------------------------------------
 
 
@@ -515,6 +567,8 @@ def break_cap(cap: Path, what: str) -> None:
             (cap / "ground_truth/bent/000_mask.png").unlink()
         case "unreadable: train/good/001.png":
             (cap / "train/good/001.png").write_text("not an image")
+        case "unreadable: test/bent/000.png":
+            (cap / "test/bent/000.png").write_text("not an image")
         case "unreadable: ground_truth/bent/001_mask.png":
             (cap / "ground_truth/bent/001_mask.png").write_text("not an image")
         case "mask of another size: ground_truth/bent/000_mask.png":
@@ -569,6 +623,40 @@ def test_check_names_a_few_of_many(root):
     assert problems.endswith("and 2 more")
 
 
+def category(folder: Path, train: int, good: int, anomalous: int) -> None:
+    """A category of so many images, which nothing opens."""
+    for place, count in {"train/good": train, "test/good": good, "test/cut": anomalous}.items():
+        (folder / place).mkdir(parents=True)
+        for number in range(count):
+            (folder / place / f"{number:03}.png").touch()
+
+
+def test_mvtec_ad_is_told_from_own_pictures_by_its_counts(tmp_path):
+    category(tmp_path / "toothbrush", *OFFICIAL_COUNTS["toothbrush"])
+    category(tmp_path / "carpet", *OFFICIAL_COUNTS["toothbrush"])
+    category(tmp_path / "zipper", 12, 3, 4)
+    category(tmp_path / "brush", *OFFICIAL_COUNTS["toothbrush"])
+    found = [name for name in categories(tmp_path) if is_mvtec_ad(tmp_path, name)]
+    assert found == ["toothbrush"]
+    (tmp_path / "toothbrush/test/cut/000.png").unlink()
+    assert not is_mvtec_ad(tmp_path, "toothbrush")
+
+
+def test_the_sample_set_is_never_mvtec_ad(tmp_path):
+    category(tmp_path / "toothbrush", *OFFICIAL_COUNTS["toothbrush"])
+    (tmp_path / "toothbrush/sample_set.json").write_text("{}")
+    assert not is_mvtec_ad(tmp_path, "toothbrush")
+
+
+def test_the_digest_takes_any_file_name(root):
+    before = digest(root, "cap")
+    try:
+        (root / "cap" / os.fsdecode(b"caf\xe9.png")).touch()
+    except OSError:
+        pytest.skip("the file system takes text as names only")
+    assert digest(root, "cap") != before
+
+
 # Real images ------------------------------------------------------------------------------------
 
 
@@ -576,6 +664,7 @@ def test_check_names_a_few_of_many(root):
 @pytest.mark.parametrize("category", ["bottle", "metal_nut", "screw"])
 def test_real_categories_have_the_official_counts(category):
     train, test = MVTecAD(REAL, category, "train"), MVTecAD(REAL, category, "test", 64)
+    assert is_mvtec_ad(REAL, category) and test.check_masks() == {}
     good = test.counts()["good"]
     assert (len(train), good, len(test) - good) == OFFICIAL_COUNTS[category]
     sample = test[test.labels.index(1)]

@@ -131,6 +131,8 @@ def test_arranging_refuses(folder: Path, tmp_path: Path):
     for share in (0.0, 1.0):
         with pytest.raises(FastFlowError, match="hold_out"):
             arrange(folder, tmp_path, hold_out=share)
+    with pytest.raises(FastFlowError, match="seed -1"):
+        arrange(folder, tmp_path, seed=-1)
     arrange(folder, tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(FastFlowError, match="exists already"):

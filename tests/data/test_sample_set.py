@@ -443,7 +443,9 @@ def test_calls_at_the_same_time_do_not_tread_on_each_other(small, tmp_path):
         ({"categories": ["screw", "cushion"]}, ["cushion", *CATEGORIES]),
         ({"size": 32}, ["size=32", "64"]),
         ({"train": -1}, ["train=-1"]),
-        ({"seed": -1}, ["seed=-1"]),
+        ({"seed": -1}, ["seed -1", "4294967295"]),
+        ({"seed": 99999999999999999999}, ["seed 99999999999999999999"]),
+        ({"severity": float("nan")}, ["severity=nan"]),
         ({"severity": -0.1}, ["severity=-0.1"]),
         ({"workers": 0}, ["workers=0"]),
     ],
@@ -452,6 +454,14 @@ def test_make_says_what_is_wrong_and_writes_nothing(arguments, parts, tmp_path):
     with pytest.raises(FastFlowError) as error:
         make(tmp_path / "root", **SMALL | arguments)
     one_line(error, *parts)
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_sixteenth_category_has_no_official_counts(tmp_path, monkeypatch):
+    monkeypatch.delitem(OFFICIAL_COUNTS, "screw")
+    with pytest.raises(FastFlowError) as error:
+        make(tmp_path / "root", ["pill", "screw"], like_mvtec=True, size=64)
+    one_line(error, "no category screw", "like_mvtec")
     assert not (tmp_path / "root").exists()
 
 

@@ -20,6 +20,7 @@ from fastflow_utils.data.sample_set import make
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
 from fastflow_utils.detector.features import extract
+from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.maps import NORMAL_LEVEL
 from fastflow_utils.detector.metrics import aupimo, aupro
 from fastflow_utils.detector.model import FastFlow
@@ -27,12 +28,12 @@ from fastflow_utils.detector.model import FastFlow
 
 @pytest.fixture(scope="module")
 def evaluation(tiny, tmp_path_factory) -> Evaluation:
-    """A model that was never trained: any honest figure will do."""
+    """A model that was never trained: any honest metric will do."""
     torch.manual_seed(0)
     test = MVTecAD(tiny, "disc", "test", 64)
     backbone = Backbone("efficientnet_lite0", image_size=64)
     features = extract(backbone, test, cache=tmp_path_factory.mktemp("cache"))
-    return evaluate(FastFlow(backbone, steps=1), features, test, batch_size=4)
+    return evaluate(FastFlow(backbone, FlowOptions(steps=1)), features, test, batch_size=4)
 
 
 def test_everything_is_in_the_order_of_the_data_set(evaluation):
@@ -45,7 +46,7 @@ def test_everything_is_in_the_order_of_the_data_set(evaluation):
 
 @pytest.fixture
 def doubtful(evaluation) -> Evaluation:
-    """A detector that is right more often than not: no two of its figures are the same."""
+    """A detector that is right more often than not: no two of its metrics are the same."""
     torch.manual_seed(0)
     return replace(
         evaluation,
@@ -61,7 +62,7 @@ def best_f1(truth, scores) -> float:
     return (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
 
 
-def test_every_figure_is_what_its_name_says(doubtful):
+def test_every_metric_is_what_its_name_says(doubtful):
     evaluation, found = doubtful, doubtful.metrics()
     levels = {
         "image": (evaluation.labels, evaluation.scores),
@@ -76,10 +77,10 @@ def test_every_figure_is_what_its_name_says(doubtful):
         expected[f"{level}_ap"] = average_precision_score(truth, scores)
         expected[f"{level}_f1"] = best_f1(truth, scores)
     assert found == pytest.approx(expected, abs=1e-6)
-    assert len(set(found.values())) == len(found), "figures that cannot be mixed up"
+    assert len(set(found.values())) == len(found), "metrics that cannot be mixed up"
 
 
-def test_label_free_figures_are_of_the_models_thresholds(doubtful):
+def test_label_free_metrics_are_of_the_models_thresholds(doubtful):
     found = doubtful.label_free()
     for level, truth, scores in [
         ("image", doubtful.labels == 1, doubtful.scores),
@@ -101,17 +102,72 @@ def test_per_defect_compares_each_defect_with_the_good_ones(evaluation):
     assert table.loc["spot", "image_auroc"] == pytest.approx(expected, abs=1e-6)
 
 
+def without_masks(evaluation: Evaluation, *defects: str) -> Evaluation:
+    """The same, with defects so small that reading their masks made them empty."""
+    masks = evaluation.masks.clone()
+    masks[torch.tensor([defect in defects for defect in evaluation.dataset.defects])] = False
+    return replace(evaluation, masks=masks)
+
+
+def test_a_defect_whose_masks_are_empty_keeps_its_image_metrics(doubtful):
+    lost = without_masks(doubtful, "spot")
+    before, table = doubtful.per_defect(), lost.per_defect()
+    assert table["image_auroc"].equals(before["image_auroc"])
+    assert np.isnan(table.loc["spot", "pixel_auroc"])
+    assert table.loc["blot", "pixel_auroc"] == before.loc["blot", "pixel_auroc"]
+    assert not any(np.isnan(value) for value in lost.metrics().values())
+    (note,) = lost.notes()
+    assert "3 of 3 masks of 'spot' are empty at 64 px" in note and "no pixel AUROC" in note
+
+
+def test_a_split_whose_masks_are_all_empty_keeps_its_image_metrics(doubtful):
+    lost = without_masks(doubtful, "spot", "blot")
+    for found, before in [
+        (lost.metrics(), doubtful.metrics()),
+        (lost.label_free(), doubtful.label_free()),
+    ]:
+        for name, value in found.items():
+            of_pixels = name.startswith(("pixel", "aup")) and not name.endswith("threshold")
+            assert np.isnan(value) if of_pixels else value == before[name], name
+    assert lost.per_defect()["pixel_auroc"].isna().all()
+    assert len(lost.notes()) == 3 and "all masks are empty at 64 px" in lost.notes()[-1]
+
+
+def test_one_empty_mask_is_told_and_is_no_normal_image(doubtful):
+    masks = doubtful.masks.clone()
+    first = doubtful.dataset.defects.index("spot")
+    masks[first] = False
+    lost = replace(doubtful, masks=masks)
+    (note,) = lost.notes()
+    assert note.startswith("1 of 3 masks of 'spot'") and "no pixel AUROC" not in note
+    rest = torch.arange(len(masks)) != first
+    expected = aupimo(doubtful.maps[rest], masks[rest], labels=doubtful.labels[rest])
+    assert lost.metrics()["aupimo"] == expected
+
+
+def test_there_is_nothing_to_note_where_all_is_well(evaluation):
+    assert evaluation.notes() == []
+
+
+def test_a_split_of_one_kind_has_no_metrics_and_says_so(doubtful):
+    nothing = torch.zeros_like(doubtful.masks)
+    good = replace(doubtful, labels=torch.zeros_like(doubtful.labels), masks=nothing)
+    assert np.isnan(good.metrics()["image_auroc"]) and np.isnan(good.label_free()["image_fpr"])
+    (note,) = good.notes()
+    assert "metrics need good and anomalous images" in note
+
+
 def test_batch_size_does_not_matter(evaluation, tmp_path):
     data = evaluation.dataset
     backbone = Backbone("efficientnet_lite0", image_size=64)
     features = extract(backbone, data, cache=tmp_path)
-    again = evaluate(FastFlow(backbone, steps=1), features, data, batch_size=1)
+    again = evaluate(FastFlow(backbone, FlowOptions(steps=1)), features, data, batch_size=1)
     torch.testing.assert_close(again.maps, evaluation.maps, rtol=1e-4, atol=1e-5)
 
 
 def test_evaluating_changes_nothing(evaluation, tmp_path):
     backbone = Backbone("efficientnet_lite0", image_size=64)
-    model = FastFlow(backbone, steps=1).train()
+    model = FastFlow(backbone, FlowOptions(steps=1)).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     evaluate(model, extract(backbone, evaluation.dataset, cache=tmp_path), evaluation.dataset)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -140,7 +196,7 @@ def test_figures_of_an_evaluation_name_the_data(draw, evaluation, tmp_path):
 
 def test_figures_of_the_sample_set_say_so(tmp_path):
     root = make(tmp_path, ["carpet"], size=64, train=1, good=1, per_defect=1)
-    assert plots.title(MVTecAD(root, "carpet", "test", 64)) == "carpet (sample set)"
+    assert MVTecAD(root, "carpet", "test", 64).title == "carpet (sample set)"
 
 
 def test_gallery_shows_each_folder_once_unless_told(evaluation):

@@ -20,10 +20,12 @@ from fastflow_utils.detector.flows import (
     AffineCoupling,
     Flow,
     FlowLayer,
+    FlowOptions,
     FlowStep,
     Permutation,
     Whitening,
 )
+from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import Recipe, recipes
 
 LAYERS = {
@@ -34,10 +36,10 @@ LAYERS = {
     "coupling 1x1, few hidden": lambda: AffineCoupling(6, kernel_size=1, hidden_ratio=0.16),
     "coupling 2 channels": lambda: AffineCoupling(2, kernel_size=1, hidden_ratio=8, clamp=0.5),
     "step": lambda: FlowStep(4),
-    "flow 3-1": lambda: Flow(4, steps=3),
-    "flow 3x3": lambda: Flow(3, steps=2, kernels="3x3"),
-    "flow 1x1": lambda: Flow(5, steps=4, kernels="1x1", hidden_ratio=2),
-    "flow, whitened": lambda: Flow(4, steps=2, whiten=True),
+    "flow 3-1": lambda: Flow(4, FlowOptions(steps=3, whiten=False)),
+    "flow 3x3": lambda: Flow(3, FlowOptions(steps=2, kernels="3x3", whiten=False)),
+    "flow 1x1": lambda: Flow(5, FlowOptions(steps=4, kernels="1x1", hidden_ratio=2, whiten=False)),
+    "flow, whitened": lambda: Flow(4, FlowOptions(steps=2, whiten=True)),
 }
 
 
@@ -82,7 +84,12 @@ def test_every_flow_keeps_its_promises(
     channels, size, steps, kernels, hidden_ratio, clamp, whiten, seed
 ):
     torch.manual_seed(seed)
-    flow = Flow(channels, steps, kernels, hidden_ratio, clamp, whiten)
+    flow = Flow(
+        channels,
+        FlowOptions(
+            steps=steps, kernels=kernels, hidden_ratio=hidden_ratio, clamp=clamp, whiten=whiten
+        ),
+    )
     # Four wild steps in a row would leave nothing of float64's digits.
     flow = randomise(flow, seed, spread=0.2)
     for coupling in (m for m in flow.modules() if isinstance(m, AffineCoupling)):
@@ -109,7 +116,11 @@ def mass(flow: FlowLayer, reach: float, points: int = 401) -> float:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_random_density_integrates_to_one(seed):
-    flow = randomise(Flow(2, steps=4, kernels="1x1", hidden_ratio=16), seed, spread=0.2)
+    flow = randomise(
+        Flow(2, FlowOptions(steps=4, kernels="1x1", hidden_ratio=16, whiten=False)),
+        seed,
+        spread=0.2,
+    )
     assert mass(flow, reach=12) == pytest.approx(1, abs=1e-4)
 
 
@@ -119,7 +130,7 @@ def test_a_trained_density_integrates_to_one():
     upper = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)
     points = torch.cat([upper, -upper])[..., None, None].double()
     points += 0.1 * torch.randn_like(points)
-    flow = Flow(2, steps=4, kernels="1x1", hidden_ratio=16, whiten=True).double()
+    flow = Flow(2, FlowOptions(steps=4, kernels="1x1", hidden_ratio=16, whiten=True)).double()
     optimizer = torch.optim.Adam(flow.parameters(), lr=0.01)
     likelihoods, masses = [], []
     for step in range(61):
@@ -192,21 +203,24 @@ def test_kernels_alternate_from_3x3():
     def sizes(flow: Flow) -> list[int]:
         return [m.kernel_size[0] for m in flow.modules() if isinstance(m, nn.Conv2d)][::2]
 
-    assert sizes(Flow(4, steps=4)) == [3, 1, 3, 1]
-    assert sizes(Flow(4, steps=2, kernels="3x3")) == [3, 3]
+    assert sizes(Flow(4, FlowOptions(steps=4, whiten=False))) == [3, 1, 3, 1]
+    assert sizes(Flow(4, FlowOptions(steps=2, kernels="3x3", whiten=False))) == [3, 3]
 
 
 def test_generator_fixes_the_permutations():
     orders = [
         [m.order.tolist() for m in flow.modules() if isinstance(m, Permutation)]
-        for flow in (Flow(16, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+        for flow in (
+            Flow(16, FlowOptions(whiten=False), generator=torch.Generator().manual_seed(s))
+            for s in (0, 0, 1)
+        )
     ]
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_shifted_input_gives_shifted_latent_away_from_the_border():
     """One flow serves every position: nothing in it knows where it is."""
-    flow = randomise(Flow(4, steps=3))
+    flow = randomise(Flow(4, FlowOptions(steps=3, whiten=False)))
     x = inputs(flow, size=(24, 24))
     z, _ = flow(x)
     shifted, _ = flow(x.roll((2, 3), dims=(2, 3)))
@@ -219,7 +233,7 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="channels=1"):
         AffineCoupling(1)
     with pytest.raises(ValueError, match=r"kernels='5x5'.*3-1"):
-        Flow(4, kernels="5x5")  # type: ignore[arg-type]
+        Flow(4, FlowOptions(kernels="5x5", whiten=False))  # type: ignore[arg-type]
 
 
 def test_whitening_leaves_nothing_for_a_gaussian_to_say():
@@ -293,7 +307,16 @@ def test_agrees_with_freia(name, channels):
     np.random.seed(0)  # noqa: NPY002, FrEIA draws its permutations from it
     recipe, size = recipes()[name], (5, 6)
     theirs = freia_flow(channels, size, recipe)
-    ours = Flow(channels, recipe.steps + 1, recipe.kernels, recipe.hidden_ratio, recipe.clamp)
+    ours = Flow(
+        channels,
+        FlowOptions(
+            steps=recipe.steps + 1,
+            kernels=recipe.kernels,
+            hidden_ratio=recipe.hidden_ratio,
+            clamp=recipe.clamp,
+            whiten=False,
+        ),
+    )
     steps = [list(step.layers) for step in ours.double().eval().layers]
     steps[0][1].order.copy_(torch.arange(channels))
     factor = 0.1 * torch.tensor([recipe.clamp, 1]).double().repeat_interleave(channels // 2)
@@ -311,3 +334,52 @@ def test_agrees_with_freia(name, channels):
     z, log_det = ours(x)
     torch.testing.assert_close((z, log_det), theirs(x), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(ours.inverse(z), theirs(z, rev=True), rtol=1e-9, atol=1e-9)
+
+
+# As a density, named as in torch.distributions and zuko ------------------------------------------
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_log_prob_is_that_of_torchs_normal_moved_by_the_flow(name):
+    layer = randomise(LAYERS[name]())
+    x = inputs(layer)
+    z, log_det = layer(x)
+    expected = torch.distributions.Normal(0, 1).log_prob(z).sum((1, 2, 3)) + log_det
+    torch.testing.assert_close(layer.log_prob(x), expected)
+    torch.testing.assert_close(layer.local_log_prob(x).sum((1, 2, 3)), expected)
+
+
+def test_samples_have_the_density_of_the_flow():
+    """The mean of log p over samples is minus the entropy: that of z, less log|det dz/dx|."""
+    flow = randomise(Flow(2, FlowOptions(steps=2, kernels="1x1", hidden_ratio=8)), spread=0.2)
+    samples = flow.sample((20_000, 2, 1, 1), torch.Generator().manual_seed(1))
+    assert samples.dtype == torch.float64
+    z, log_det = flow(samples)
+    assert z.mean().abs() < 0.02 and (z.std() - 1).abs() < 0.02
+    entropy = 1 + math.log(2 * math.pi)
+    found = flow.log_prob(samples).mean() + entropy
+    torch.testing.assert_close(found, log_det.mean(), atol=0.03, rtol=0)
+    again = flow.sample((20_000, 2, 1, 1), torch.Generator().manual_seed(1))
+    assert torch.equal(samples, again)
+
+
+def test_a_subnet_can_be_given():
+    built = []
+
+    def subnet(inputs: int, hidden: int, outputs: int, kernel_size: int) -> nn.Module:
+        built.append((inputs, hidden, outputs, kernel_size))
+        return nn.Conv2d(inputs, outputs, 1)
+
+    flow = Flow(5, FlowOptions(steps=2, hidden_ratio=2), subnet=subnet)
+    assert built == [(3, 6, 4, 3), (3, 6, 4, 1)]
+    flow = randomise(flow)
+    x = inputs(flow)
+    torch.testing.assert_close(flow.inverse(flow(x)[0])[0], x)
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps": -1}, {"clamp": 0}, {"clamp": math.inf}, {"hidden_ratio": math.nan}]
+)
+def test_options_out_of_range_are_named(options):
+    with pytest.raises(FastFlowError, match=next(iter(options))):
+        FlowOptions(**options)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
+from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 from fastflow_utils.detector.metrics import (
@@ -20,6 +21,7 @@ from fastflow_utils.detector.metrics import (
     fpr_at,
     oracle_f1,
     roc_curve,
+    separation,
 )
 from fastflow_utils.errors import FastFlowError
 
@@ -257,7 +259,10 @@ def test_aupimo_needs_a_normal_image():
         aupimo(torch.rand(2, 1, 4, 4), masks)
 
 
-@pytest.mark.parametrize("metric", [auroc, oracle_f1, roc_curve, average_precision, aupro, aupimo])
+RANKINGS = [auroc, oracle_f1, roc_curve, average_precision]
+
+
+@pytest.mark.parametrize("metric", [*RANKINGS, aupro, aupimo])
 @pytest.mark.parametrize(
     ("scores", "labels", "message"),
     [
@@ -266,8 +271,145 @@ def test_aupimo_needs_a_normal_image():
         ([], [], "0 labels"),
         ([1.0, float("nan")], [0, 1], "1 of 2 scores are NaN"),
         ([1.0, 2.0, 3.0], [0, 1], "one label"),
+        ([1.0, 2.0, 3.0], [0, 1, 2], "hold 0, 1, 2: expected .*0 and 255"),
+        ([1.0, 2.0, 3.0], [0, 1, 255], "hold 0, 1, 255"),
+        ([1.0, 2.0], [0, 0.5], "hold 0, 0.5"),
+        ([1.0, 2.0], [0, math.nan], "hold 0, nan"),
+        ([1.0, 2.0], [-1, 1], "hold -1, 1"),
+        ([1.0, 2.0j], [0, 1], "complex"),
     ],
 )
 def test_mistakes_are_named(metric, scores, labels, message):
+    shape = (-1,) if metric in RANKINGS else (1, 1, 1, -1)
     with pytest.raises(FastFlowError, match=message):
-        metric(torch.tensor(scores), torch.tensor(labels))
+        metric(torch.tensor(scores).view(shape), torch.tensor(labels).view(shape))
+
+
+# The door: one result, however the same data is given
+
+FORMS = {
+    "numpy": lambda x: x.numpy(),
+    "numpy, read only": lambda x: np.broadcast_to(x.numpy(), x.shape),
+    "numpy, reversed twice": lambda x: np.ascontiguousarray(x.numpy()[::-1])[::-1],
+    "list": lambda x: x.tolist(),
+    "float64": Tensor.double,
+    "float16": Tensor.half,
+    "bfloat16": Tensor.bfloat16,
+    "int64": Tensor.long,
+    "gradient": lambda x: x.clone().requires_grad_(),
+    "strided": lambda x: torch.stack([x, -x], -1)[..., 0],
+    "cuda": Tensor.cuda,
+}
+TRUTHS = {
+    "0 and 1": lambda y: y.long(),
+    "0 and 255": lambda y: y.to(torch.uint8) * 255,
+    "0.0 and 255.0": lambda y: y.float() * 255,
+    "bfloat16, 0 and 255": lambda y: y.bfloat16() * 255,
+    "uint8, numpy": lambda y: y.numpy().astype(np.uint8),
+    "bool, numpy": lambda y: y.numpy(),
+    "uint16, numpy": lambda y: y.numpy().astype(np.uint16) * 255,
+    "list": lambda y: y.tolist(),
+    "cuda": Tensor.cuda,
+}
+
+
+def every_metric(maps, masks) -> dict[str, float]:
+    return {
+        "auroc": auroc(maps, masks),
+        "average_precision": average_precision(maps, masks),
+        "separation": separation(maps, masks),
+        "oracle_f1": oracle_f1(maps, masks),
+        "fpr_at": fpr_at(maps, masks, 2.0),
+        "f1_at": f1_at(maps, masks, 2.0),
+        "roc_curve": [rate.tolist() for rate in roc_curve(maps, masks)],
+        "aupro": aupro(maps, masks),
+        "aupimo": aupimo(maps, masks, (0.01, 0.3)),
+    }
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("truth", TRUTHS)
+def test_the_form_of_the_inputs_does_not_matter(form, truth):
+    if "cuda" in (form, truth) and not torch.cuda.is_available():
+        pytest.skip("no CUDA here")
+    maps, masks = regions(3, ties=True)  # small integers: every format holds them exactly
+    assert every_metric(FORMS[form](maps), TRUTHS[truth](masks)) == every_metric(maps, masks)
+
+
+def test_maps_may_lack_the_channel():
+    maps, masks = regions(3)
+    for metric in (aupro, aupimo):
+        for chosen in ((maps[:, 0], masks[:, 0]), (maps, masks[:, 0]), (maps[:, 0], masks)):
+            assert metric(*chosen) == metric(maps, masks)
+
+
+@pytest.mark.parametrize("metric", [aupro, aupimo])
+@pytest.mark.parametrize("shape", [(4, 2, 7, 9), (7, 9), (4, 1, 1, 7, 9)])
+def test_maps_of_another_shape_are_refused(metric, shape):
+    maps = torch.rand(shape)
+    with pytest.raises(FastFlowError, match=r"maps \(.*expected \(N, 1, H, W\)"):
+        metric(maps, maps > 0.5)
+
+
+@pytest.mark.parametrize("what", ["scores", "labels"])
+@pytest.mark.parametrize("odd", [None, "high", [[1.0], [1.0, 2.0]], np.array([object()])])
+def test_what_is_no_array_of_numbers_is_refused(what, odd):
+    with pytest.raises(FastFlowError, match=f"{what} of type"):
+        auroc(*((odd, [0, 1]) if what == "scores" else ([0, 1], odd)))
+
+
+@pytest.mark.parametrize("max_fpr", [0, -0.1, 1.01, 2, math.nan])
+def test_an_end_of_aupro_that_is_no_rate_is_refused(max_fpr):
+    with pytest.raises(FastFlowError, match="max_fpr"):
+        aupro(*regions(0), max_fpr)
+
+
+@pytest.mark.parametrize("ends", [(0, 0.1), (-1, 0.1), (0.1, 0.1), (0.3, 0.1), (0.1, 2), (0.1,)])
+def test_ends_of_aupimo_that_are_no_range_are_refused(ends):
+    with pytest.raises(FastFlowError, match="fpr_range"):
+        aupimo(*regions(0), ends)
+
+
+def test_labels_that_contradict_the_masks_are_refused():
+    maps, masks = regions(0)  # only the first mask is empty
+    with pytest.raises(FastFlowError, match="1 images are labelled normal"):
+        aupimo(maps, masks, labels=torch.tensor([0, 0, 1, 1]))
+    with pytest.raises(FastFlowError, match="one for each image"):
+        aupimo(maps, masks, labels=torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@given(seed=st.integers(0, 2**31))
+@settings(deadline=None, max_examples=20)
+def test_a_threshold_is_compared_in_the_precision_of_the_scores(dtype, seed):
+    """A score of 0.7 is reached by a threshold of 0.7, though bfloat16 has neither."""
+    numbers, labels = sample(seed, 30, 1.0, 0.0, ties=False)
+    for threshold in numbers.double().tolist():
+        called = numbers.to(dtype) >= torch.tensor(threshold, dtype=dtype)
+        expected = 2 * int((called & labels).sum()) / int(called.sum() + labels.sum())
+        assert f1_at(numbers.to(dtype), labels, threshold) == expected
+
+
+def test_a_threshold_out_of_the_range_of_float16_finds_nothing():
+    assert f1_at(torch.tensor([1.0, 2.0]).half(), torch.tensor([0, 1]), 1e6) == 0
+
+
+def test_a_threshold_must_be_a_number():
+    with pytest.raises(FastFlowError, match="threshold is NaN"):
+        f1_at(torch.tensor([1.0, 2.0]), torch.tensor([0, 1]), math.nan)
+
+
+def test_infinite_scores_are_ranks_in_maps_too():
+    maps, masks = regions(3, ties=True)
+    ends = maps.masked_fill(maps == maps.max(), math.inf).masked_fill(
+        maps == maps.min(), -math.inf
+    )
+    for metric in (aupro, aupimo, average_precision):
+        assert metric(ends, masks) == metric(maps, masks)
+
+
+def test_inputs_are_left_as_they_are():
+    maps, masks = regions(3)
+    before = maps.clone(), masks.clone()
+    every_metric(maps, masks)
+    assert torch.equal(maps, before[0]) and torch.equal(masks, before[1])

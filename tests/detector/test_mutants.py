@@ -17,6 +17,7 @@ from fastflow_utils.detector.flows import (
     AffineCoupling,
     Flow,
     FlowLayer,
+    FlowOptions,
     Permutation,
     Whitening,
     _Chain,
@@ -171,7 +172,7 @@ def mean_not_scaled(self: ActNorm, x: Tensor) -> None:
 def is_broken(check: Check) -> bool:
     """Hold a flow with every kind of layer to a promise, and each layer of a step by itself."""
     torch.manual_seed(0)
-    flow = checks.randomise(Flow(5, steps=2, whiten=True))
+    flow = checks.randomise(Flow(5, FlowOptions(steps=2, whiten=True)))
     for part in (flow, *flow.layers[1].layers):
         try:
             check(part, torch.randn(3, 5, 3, 4, dtype=torch.float64))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastflow_utils.data.sample_set import render
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.flows import ActNorm, Flow
+from fastflow_utils.detector.flows import ActNorm, Flow, FlowOptions
 from fastflow_utils.detector.model import FastFlow
 
 
@@ -67,7 +67,7 @@ def train(
     says of the features (of LayerNorm's output before its affine map, where that is the front).
     """
     torch.manual_seed(0)
-    flow = Flow(features.shape[1], steps=2, kernels="1x1")
+    flow = Flow(features.shape[1], FlowOptions(steps=2, kernels="1x1", whiten=False))
     optimizer = torch.optim.Adam([*front.parameters(), *flow.parameters()], lr=0.005)
     history = []
     for step in range(steps):
@@ -92,7 +92,7 @@ def train(
 @pytest.mark.parametrize("scale", [0.1, 1e-3, 1e-6])
 def test_the_loss_that_forgets_gamma_has_no_floor(features, scale):
     """Gamma shrinks, the flow's first layer stretches as much: the same z, at any loss."""
-    flow = Flow(112, steps=2, kernels="1x1").double()
+    flow = Flow(112, FlowOptions(steps=2, kernels="1x1", whiten=False)).double()
     h = features[:8].double()
     forgotten, counted = (TrainedLayerNorm(h, counted).double() for counted in (False, True))
     before = [torch.stack(energy_and_loss(front, flow, h)) for front in (forgotten, counted)]
@@ -134,7 +134,9 @@ def test_gamma_collapses_unless_it_is_counted(features):
 def test_the_models_loss_is_a_density():
     """From the features to z, and nothing on the way is uncounted: autograd's Jacobian says so."""
     torch.manual_seed(0)
-    model = FastFlow(Backbone(pretrained=False, image_size=64), steps=2).double().eval()
+    model = (
+        FastFlow(Backbone(pretrained=False, image_size=64), FlowOptions(steps=2)).double().eval()
+    )
     for flow in model.flows:
         for parameter in flow.parameters():
             nn.init.normal_(parameter, std=0.1)

@@ -1,4 +1,4 @@
-"""What an ablation rests on: readings that are the model's own, pairs, intervals, who chooses."""
+"""What an ablation rests on: the model's own maps, differences, intervals, choices."""
 
 import math
 
@@ -12,17 +12,19 @@ from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.maps import image_score
 from fastflow_utils.detector.training import fit
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.experiments import ablation
 from fastflow_utils.experiments.ablation import (
     anomaly_maps,
     compare,
     layer_norm,
     leave_one_out,
-    pairs,
+    paired_differences,
     train,
 )
 from fastflow_utils.experiments.recipes import Recipe
 
-RECIPE = Recipe(image_size=64, steps=2, epochs=1, smoothing=2.0)
+RECIPE = Recipe(image_size=64, steps=2, epochs=1, smoothing=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,30 @@ def test_the_default_reading_is_the_models_own_map(trained_and_model):
     assert torch.allclose(image_score(maps), model.score(expected), atol=2e-3)
     assert trained.parameters == sum(p.numel() for p in model.flows.parameters())
     assert trained.seconds > 0
+
+
+def test_ctrl_c_ends_an_ablation(trained_and_model, monkeypatch):
+    """A half-trained variant must not be counted as a trained one."""
+    _, model, test = trained_and_model
+    calls: list[int] = []
+
+    def press(step: int) -> None:
+        calls.append(step)
+        raise KeyboardInterrupt
+
+    train_loop = ablation.fit
+    monkeypatch.setattr(
+        ablation, "fit", lambda *given, **options: train_loop(*given, **options, after_epoch=press)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE.changed(epochs=3), model.backbone, test, test, seed=0)
+    assert calls == [1], "it went on"
+
+
+def test_a_seed_that_is_none_is_refused(trained_and_model):
+    _, model, test = trained_and_model
+    with pytest.raises(FastFlowError, match="seed -1"):
+        train(RECIPE, model.backbone, test, test, seed=-1)
 
 
 def test_each_choice_of_a_reading_does_what_it_says(trained_and_model):
@@ -76,21 +102,23 @@ def test_layer_norm_keeps_what_it_was_given():
         assert abs(h.mean()) < 1e-5 and abs(h.std(correction=0) - 1) < 1e-3
 
 
-def results(figures: dict[str, dict[str, list[float]]]) -> pd.Series:
+def results(metrics: dict[str, dict[str, list[float]]]) -> pd.Series:
     return pd.Series(
         {
             (variant, category, seed): value
-            for variant, of_variant in figures.items()
+            for variant, of_variant in metrics.items()
             for category, values in of_variant.items()
             for seed, value in enumerate(values)
         }
     )
 
 
-def test_pairs_are_of_the_same_category_and_seed_in_order():
+def test_differences_are_of_the_same_category_and_seed_in_order():
     values = results({"b": {"y": [5, 7], "x": [1, 2]}, "start": {"y": [1, 1], "x": [0.5, 0]}})
     values["a", "y", 0], values["a", "y", 1], values["a", "x", 0], values["a", "x", 1] = range(4)
-    table = pairs(values.sample(frac=1, random_state=0).loc[["start", "b", "a"]], "start")
+    table = paired_differences(
+        values.sample(frac=1, random_state=0).loc[["start", "b", "a"]], "start"
+    )
     assert list(table.index) == ["b", "a"]
     assert table.loc["b", ("y", 1)] == 6 and table.loc["b", ("x", 0)] == 0.5
     assert table.loc["a", ("x", 1)] == 3
@@ -157,15 +185,15 @@ def test_a_category_has_no_part_in_what_the_others_choose():
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_figure_names_every_variant_category_and_verdict(seeds):
-    figures = {"start": 0.5, "worse one": 0.4, "same": 0.5}
+    metrics = {"start": 0.5, "worse one": 0.4, "same": 0.5}
     spread = [0.01, -0.01, 0.0][:seeds]
     values = results(
         {
             v: {c: [m + e * i for e in spread] for i, c in enumerate("ab")}
-            for v, m in figures.items()
+            for v, m in metrics.items()
         }
     )
-    differences = pairs(values, "start")
+    differences = paired_differences(values, "start")
     summary = compare(differences)
     axes = plots.differences(differences, summary, "finding", "AUROC, difference").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["worse one", "same"]

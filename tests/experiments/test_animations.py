@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def finished(root, tmp_path_factory) -> Path:
         cache = tmp_path_factory.mktemp("cache")
         patch.setattr("fastflow_utils.detector.features.data_home", lambda: cache)
         run(Recipe(image_size=64, steps=1, epochs=1), root, "tile", output)
-    (output / "run.json").write_text(json.dumps({"data": str(root)}))
+    (output / "run.json").write_text(json.dumps({"root": str(root)}))
     return output
 
 
@@ -59,11 +60,12 @@ def another(run: Path, place: Path, **changes: object) -> Path:
     return place
 
 
-def noise(title: str = "tile (sample set)", count: int = 16) -> list[Verdict]:
+def noise(category: str = "tile", count: int = 16) -> list[Verdict]:
     """Verdicts that no encoder can make small."""
     return [
         Verdict(
-            title,
+            category,
+            f"{category} (sample set)",
             Sample(
                 torch.rand(3, 256, 256), torch.rand(1, 256, 256) < 0.5, 1, "cut", "cut/000.png"
             ),
@@ -147,7 +149,7 @@ def test_right_and_wrong_are_told_apart_by_more_than_colour(words):
     (one,) = noise(count=1)
     for threshold, decision, mark in ((0.7, "anomalous", "right"), (0.71, "good", "wrong")):
         words.clear()
-        frame(Verdict(one.title, one.sample, one.anomaly_map, 0.7, threshold, 0.9), "1/1")
+        frame(replace(one, image_threshold=threshold), "1/1")
         assert decision in words and mark in words
 
 
@@ -155,7 +157,7 @@ def test_a_colour_means_the_same_in_every_frame():
     (one,) = noise(count=1)
     for level in (0.55, 0.9):
         constant = torch.full((1, 256, 256), level)
-        shown = np.asarray(frame(Verdict("", one.sample, constant, 0.5, 0.6, 2), "1/1"))
+        shown = np.asarray(frame(replace(one, anomaly_map=constant, pixel_threshold=2), "1/1"))
         expected = (plots.colour(constant)[0, 0] * 255).round()
         assert (shown == expected).all(-1).sum() >= 256 * 256
 
@@ -163,9 +165,7 @@ def test_a_colour_means_the_same_in_every_frame():
 def test_long_names_stay_on_the_sheet():
     (one,) = noise("a_category_with_a_name_that_goes_on_" * 4, count=1)
     sample = one.sample._replace(defect="a_defect_with_a_name_that_goes_on_" * 4)
-    drawn = np.asarray(
-        frame(Verdict(one.title, sample, one.anomaly_map, 0.7, 0.6, 0.9), "1/1", 128)
-    )
+    drawn = np.asarray(frame(replace(one, sample=sample), "1/1", 128))
     assert (drawn[:, -4:] == animations.GROUND).all()
 
 
@@ -207,14 +207,14 @@ def test_whatever_the_images_are_the_last_step_keeps_the_promise(finished, tmp_p
         monkeypatch.setattr(animations, steps, getattr(animations, steps)[-1:])
     cell = noise(count=4)
     monkeypatch.setattr(animations, "verdicts", lambda *_, **__: cell)
-    names = [f"{name} (sample set)" for name in animations.CATEGORIES]
+    names = animations.CATEGORIES
     folders = [another(finished, tmp_path / name, category=name) for name in names]
     for file in (*animate(finished, tmp_path), *wall(folders, tmp_path)):
         assert file.stat().st_size < 3_000_000
 
 
 def test_a_wall_is_in_the_tables_order_and_says_sample_set(finished, tmp_path, words):
-    screw = another(finished, tmp_path / "screw", category="screw (sample set)")
+    screw = another(finished, tmp_path / "screw", category="screw")
     gif, webp = wall([screw, finished], tmp_path)
     assert (gif.name, webp.name) == ("wall.gif", "wall.webp")
     assert any("efficientnet_lite0 (sample set)" in text for text in words)
@@ -226,8 +226,8 @@ def test_a_wall_is_in_the_tables_order_and_says_sample_set(finished, tmp_path, w
 
 
 def test_walls_of_two_kinds_of_data_or_of_nothing_are_refused(finished, tmp_path):
-    real = another(finished, tmp_path / "real", category="tile")
-    with pytest.raises(FastFlowError, match="not of both"):
+    real = another(finished, tmp_path / "real", sample_set=False, data="MVTec AD")
+    with pytest.raises(FastFlowError, match="MVTec AD, sample set: a wall is of one data set"):
         wall([finished, real], tmp_path)
     with pytest.raises(FastFlowError, match="nothing"):
         wall([], tmp_path)
@@ -256,8 +256,20 @@ def test_animate_all_takes_the_lowest_seed_and_of_these_the_newest(
     assert {run.name for run in seen} == {"seed0-b"}
     expected = {"wall.gif", "wall.webp", "tile.gif", "tile.webp"}
     assert {file.name for file in files} == expected
-    assert {file.parent for file in files} == {tmp_path / "out" / "efficientnet_lite0"}
+    place = tmp_path / "out" / "efficientnet_lite0" / "sample_set"
+    assert {file.parent for file in files} == {place}
     assert all(file.is_file() for file in files)
+
+
+def test_animate_all_keeps_data_sets_apart(finished, tmp_path, monkeypatch):
+    """Of the sample set's tile and a real one neither replaces the other."""
+    folder = tmp_path / "runs"
+    another(finished, folder / "drawn")
+    another(finished, folder / "own", sample_set=False, data="factory")
+    monkeypatch.setattr(animations, "verdicts", lambda *_, **__: noise(count=2))
+    written = {file.relative_to(tmp_path) for file in animate_all(folder, tmp_path)}
+    expected = {Path("efficientnet_lite0", data, "tile.gif") for data in ("sample_set", "factory")}
+    assert expected < written and len(written) == 8
 
 
 def test_what_is_no_finished_run_is_named(finished, root, tmp_path):
@@ -275,7 +287,8 @@ def test_what_is_no_finished_run_is_named(finished, root, tmp_path):
 def test_other_data_than_the_runs_is_refused(finished, tiny, tmp_path):
     with pytest.raises(FastFlowError, match=r"no category 'tile' in .*: it has disc"):
         animate(finished, tmp_path, tiny)
-    real = another(finished, tmp_path / "real", category="tile")
-    with pytest.raises(FastFlowError, match=r"is of tile, but .* holds tile \(sample set\)"):
+    real = another(finished, tmp_path / "real", sample_set=False, data="MVTec AD")
+    told = r"is of tile, MVTec AD, but .* holds tile \(sample set\)"
+    with pytest.raises(FastFlowError, match=told):
         animate(real, tmp_path)
     assert not list(tmp_path.glob("*.gif"))

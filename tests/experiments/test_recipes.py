@@ -1,6 +1,7 @@
 """A recipe is read, checked and written without loss; every mistake in it is named."""
 
 import dataclasses
+import json
 import warnings
 
 import pytest
@@ -8,9 +9,11 @@ import torch
 from torch import nn
 
 from fastflow_utils import cli
+from fastflow_utils.compute import resolve_precision
 from fastflow_utils.detector.flows import AffineCoupling
+from fastflow_utils.detector.maps import blur
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.experiments.recipes import Recipe, recipe_for, recipes
+from fastflow_utils.experiments.recipes import Recipe, describe, recipe_for, recipe_of, recipes
 
 # The flow's parameters in millions, with FrEIA's blocks; the feature maps at the recipe's size.
 PAPER = {
@@ -118,6 +121,7 @@ def test_every_field_arrives_where_it_is_used():
         weight_decay=0.1,
         image_fpr=0.3,
         pixel_fpr=0.02,
+        precision="float32" if Recipe().precision == "bfloat16" else "bfloat16",
     )
     changed = {name for name, value in vars(recipe).items() if value != getattr(Recipe(), name)}
     assert changed == set(vars(recipe)) - {"backbone", "layers", "epochs"}
@@ -125,7 +129,13 @@ def test_every_field_arrives_where_it_is_used():
     used = {**model.options, **recipe.training(10), "epochs": None}
     assert {name: used[name] for name in used} == {name: getattr(recipe, name) for name in used}
     assert (model.smoothing, model.top) == (2.5, 0.2)
-    assert set(used) == set(vars(recipe)) - {"backbone", "layers", "image_size", "budget"}
+    assert set(used) == set(vars(recipe)) - {
+        "backbone",
+        "layers",
+        "image_size",
+        "budget",
+        "precision",
+    }
     coupling = model.flows[0].layers[0].layers[2]  # no whitening before it
     assert coupling.clamp == 1.5 and coupling.subnet[0].weight.shape == (6, 12, 1, 1)
 
@@ -190,6 +200,22 @@ def test_a_saved_recipe_reads_back_the_same(tmp_path):
         ("layers: [one]", "layers"),
         ("image_size: 8", "image_size: 8"),
         ("learning_rate: -1", "learning_rate: -1"),
+        ("learning_rate: true", "learning_rate: True"),
+        ("learning_rate: .nan", "learning_rate: nan"),
+        ("learning_rate: .inf", "learning_rate: inf"),
+        ("weight_decay: .inf", "weight_decay: inf"),
+        ("hidden_ratio: .nan", "hidden_ratio: nan"),
+        ("top: true", "top: True"),
+        ("clamp: 90", "clamp: 90.*at most 10"),
+        ("clamp: .inf", "clamp: inf"),
+        ("steps: 100000", "steps: 100000.*256"),
+        ("smoothing: true", "smoothing: True"),
+        ("smoothing: .inf", "smoothing: inf"),
+        ("smoothing: .nan", "smoothing: nan"),
+        ("smoothing: 86", "smoothing: 86.*from 0 to 85"),
+        ("image_size: 64\nsmoothing: 22", "smoothing: 22.*from 0 to 21"),
+        ("precision: int8", "precision: 'int8': expected auto, float32 or bfloat16"),
+        ("backbone: ''", "backbone: ''"),
         ("just words", "just words"),
         ("a: [", "not YAML"),
     ],
@@ -200,6 +226,38 @@ def test_mistakes_in_a_file_are_named_in_one_line(tmp_path, text, message):
     with pytest.raises(FastFlowError, match=message) as error:
         recipe_for(config=file)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("side", [32, 64, 255, 256])
+def test_the_widest_smoothing_works_and_a_wider_one_is_told_before_training(side):
+    """It used to fail at the first map, after training."""
+    widest = (side - 1) / 3
+    recipe = Recipe(image_size=side, smoothing=widest)
+    maps = torch.rand(1, 1, side, side)
+    assert blur(maps, recipe.smoothing).shape == maps.shape
+    with pytest.raises(FastFlowError, match="smoothing"):
+        Recipe(image_size=side, smoothing=widest + 0.01)
+
+
+def test_precision_is_resolved_when_a_recipe_is_made_and_kept(tmp_path, monkeypatch):
+    for here, elsewhere in (("float32", "bfloat16"), ("bfloat16", "float32")):
+        monkeypatch.setenv("FASTFLOW_PRECISION", here)
+        recipe = recipe_for("resnet18")
+        assert recipe.precision == here == Recipe(precision="auto").precision
+        assert recipe_for(precision=elsewhere).precision == elsewhere
+        recipe.save(tmp_path / "recipe.yaml")
+        monkeypatch.setenv("FASTFLOW_PRECISION", elsewhere)  # as another machine would choose
+        assert recipe_for(config=tmp_path / "recipe.yaml") == recipe
+        assert recipe.changed(steps=2).precision == here
+        assert recipe_of(json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
+        assert describe(recipe) == "resnet18", "tables name it beside"
+
+
+def test_auto_is_one_of_the_two_without_the_variable(monkeypatch):
+    monkeypatch.delenv("FASTFLOW_PRECISION", raising=False)
+    for device in (None, "cpu", torch.device("cpu")):
+        assert resolve_precision("auto", device) in ("float32", "bfloat16")
+    assert recipe_for(device="cpu").precision == resolve_precision("auto", "cpu")
 
 
 def test_a_missing_file_is_named(tmp_path):

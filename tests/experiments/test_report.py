@@ -16,32 +16,38 @@ from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
 from fastflow_utils.experiments.recipes import recipe_for
 from fastflow_utils.experiments.report import FORMATS, collect, report
-from fastflow_utils.experiments.tables import CATEGORIES, FIGURES, MEASURED
+from fastflow_utils.experiments.tables import (
+    CATEGORIES,
+    MEASURED,
+    METRICS,
+    MVTEC_AD,
+    SAMPLE_SET,
+)
 
-SAMPLE = " (sample set)"
 every_format = pytest.mark.parametrize("name", FORMATS)
 
 
 def write(folder: Path, category: str, seed: int = 0, value: float = 0.5, **more: object) -> Path:
-    """Leave what a run of `reproduce` leaves; None in `more` leaves a file out."""
-    category, _, sample_set = category.partition(" ")
+    """Leave what a run of `reproduce` leaves."""
     facts = {
         "key": "k",
         "recipe": asdict(recipe_for("resnet18")),
         "weights": None,
         "weights_sha256": None,
-        "data": str(folder / "data"),
+        "root": str(folder / "data"),
+        "data": MVTEC_AD,
         "data_sha256": "d",
-        "sample_set": bool(sample_set),
         "versions": {"python": "3.11.7", "torch": "2.15.0"},
+        "code_sha256": "c",
         "status": "finished",
         "error": None,
     }
     run = {"category": category, "seed": seed, **facts} | more
     metrics = {
-        "category": f"{category}{sample_set and SAMPLE}",
-        **{name: run[name] for name in ("seed", "recipe", "versions")},
-        **dict.fromkeys(FIGURES, value),
+        **{name: run[name] for name in ("category", "data", "seed", "recipe", "versions")},
+        "sample_set": run["data"] == SAMPLE_SET,
+        "code_sha256": run["code_sha256"],
+        **dict.fromkeys(METRICS, value),
         "label_free": {"image_f1": value / 2, "pixel_f1": value / 4},
         "seconds": {"total": 100 * value},
         "device": "cpu",
@@ -55,16 +61,16 @@ def write(folder: Path, category: str, seed: int = 0, value: float = 0.5, **more
     return place
 
 
-def complete(folder: Path, suffix: str = "", **more: object) -> None:
-    """All fifteen, two seeds; a category's figures are 0.50, 0.51, ..., 0.02 more for seed 1."""
+def complete(folder: Path, **more: object) -> None:
+    """All fifteen, two seeds; a category's metrics are 0.50, 0.51, ..., 0.02 more for seed 1."""
     for seed in (0, 1):
         for place, category in enumerate(CATEGORIES):
-            write(folder, category + suffix, seed, 0.5 + 0.01 * place + 0.02 * seed, **more)
+            write(folder, category, seed, 0.5 + 0.01 * place + 0.02 * seed, **more)
 
 
-def rows(folder: Path, figure: str = "image_auroc") -> pd.DataFrame:
+def rows(folder: Path, metric: str = "image_auroc") -> pd.DataFrame:
     """Our rows of one table."""
-    (means,) = (each.means for each in collect(folder).sections if each.figure == figure)
+    (means,) = (each.means for each in collect(folder).sections if each.metric == metric)
     return means[means.index.str.startswith(("ours", "sample set"))]
 
 
@@ -75,8 +81,8 @@ def notes(folder: Path) -> str:
 # Rows
 
 
-def test_all_figures_of_the_sample_set_say_so_and_have_nothing_beside_them(tmp_path: Path):
-    complete(tmp_path, SAMPLE)
+def test_all_metrics_of_the_sample_set_say_so_and_have_nothing_beside_them(tmp_path: Path):
+    complete(tmp_path, data=SAMPLE_SET)
     sections = collect(tmp_path).sections
     assert [each.title for each in sections] == [f"{x}, sample set" for x in MEASURED.values()]
     for each in sections:
@@ -84,9 +90,9 @@ def test_all_figures_of_the_sample_set_say_so_and_have_nothing_beside_them(tmp_p
         assert each.sources.str.contains(r"2 seeds \(0, 1\)").all()
         factor = {"label_free_image_f1": 1 / 2, "label_free_pixel_f1": 1 / 4, "seconds_total": 100}
         expected = pd.Series([0.58, *(0.51 + 0.01 * place for place in range(15))])
-        expected *= factor.get(each.figure, 1)
+        expected *= factor.get(each.metric, 1)
         assert each.means.iloc[0].tolist() == pytest.approx(expected.tolist())
-        spread = 0.02 / math.sqrt(2) * factor.get(each.figure, 1)
+        spread = 0.02 / math.sqrt(2) * factor.get(each.metric, 1)
         assert each.spreads.iloc[0].tolist() == pytest.approx([spread] * 16)
         assert (each.seeds == 2).all(axis=None)
 
@@ -95,7 +101,7 @@ def test_on_mvtec_ad_every_published_row_is_there_with_its_source(tmp_path: Path
     write(tmp_path, "tile")
     for each in collect(tmp_path).sections:
         assert each.title.endswith(", MVTec AD")
-        assert list(each.means.index[1:]) == list(tables.published(each.figure).index)
+        assert list(each.means.index[1:]) == list(tables.published(each.metric).index)
         assert list(each.sources.index) == list(each.means.index)
         for name in each.means.index[1:]:
             assert tables.sources().source[name] in each.sources[name]
@@ -104,7 +110,7 @@ def test_on_mvtec_ad_every_published_row_is_there_with_its_source(tmp_path: Path
 
 
 def test_the_sample_set_and_mvtec_ad_have_tables_of_their_own(tmp_path: Path):
-    write(tmp_path, "tile" + SAMPLE, key="a")
+    write(tmp_path, "tile", key="a", data=SAMPLE_SET)
     write(tmp_path, "tile", key="b")
     drawn, real = collect(tmp_path).sections[:: len(MEASURED)]
     assert list(drawn.means.index) == ["sample set, resnet18"]
@@ -139,6 +145,48 @@ def test_weights_and_versions_tell_rows_of_one_recipe_apart(tmp_path: Path):
     }
 
 
+def test_precision_and_code_tell_rows_of_one_recipe_apart(tmp_path: Path):
+    for value, precision in ((0.1, "float32"), (0.2, "bfloat16")):
+        recipe = asdict(recipe_for("resnet18", precision=precision))
+        write(tmp_path, "tile", 0, value, key=precision, recipe=recipe)
+    assert rows(tmp_path)["Tile"].to_dict() == {
+        "ours, resnet18, float32": 0.1,
+        "ours, resnet18, bfloat16": 0.2,
+    }
+    section = collect(tmp_path).sections[0]
+    for name in ("float32", "bfloat16"):
+        assert f"measured on cpu in {name}; " in section.sources[f"ours, resnet18, {name}"]
+    recipe = asdict(recipe_for("resnet18", precision="float32"))
+    write(tmp_path, "tile", 0, 0.3, key="newer", recipe=recipe, code_sha256="d")
+    assert len(rows(tmp_path)) == 3 and "ours, resnet18, float32, code d" in rows(tmp_path).index
+
+
+def test_a_failure_in_one_precision_is_not_a_failure_in_the_other(tmp_path: Path):
+    for precision, status in (("float32", "finished"), ("bfloat16", "failed")):
+        recipe = asdict(recipe_for("resnet18", precision=precision))
+        write(tmp_path, "tile", key=precision, recipe=recipe, status=status, error="no memory")
+    assert rows(tmp_path)["Tile"].tolist() == [0.5] and "no memory" in notes(tmp_path)
+
+
+def test_other_data_has_sections_of_its_own_and_no_published_row(tmp_path: Path):
+    """Twelve pictures of one's own in a folder called zipper are not MVTec AD's zipper."""
+    write(tmp_path, "zipper", 0, 0.9, data="factory", key="own")
+    write(tmp_path, "gear", 0, 0.7, data="factory")
+    write(tmp_path, "lid", data="factory", status="failed", error="000.png is no image")
+    for each in collect(tmp_path).sections:
+        assert each.title.endswith(", factory")
+        assert list(each.means.index) == ["ours, resnet18"]
+        assert list(each.means.columns) == ["Avg", "gear", "lid", "zipper"]
+        assert each.means[["Avg", "lid"]].isna().all(axis=None), "lid failed"
+        assert each.means[["gear", "zipper"]].notna().all(axis=None)
+    for name in FORMATS:
+        assert "factory" in report(tmp_path, name) and "PatchCore" not in report(tmp_path, name)
+    write(tmp_path, "zipper", 0, 0.8, key="official")
+    write(tmp_path, "tile", 0, 0.6, data=SAMPLE_SET)
+    titles = [each.title for each in collect(tmp_path).sections[:: len(MEASURED)]]
+    assert titles == [f"image AUROC, {data}" for data in (SAMPLE_SET, MVTEC_AD, "factory")]
+
+
 def test_a_plain_run_is_a_row_but_not_one_with_runs_whose_weights_are_known(tmp_path: Path):
     plain = write(tmp_path, "tile", 0, 0.1, key="a")
     (plain / "run.json").unlink()
@@ -165,7 +213,7 @@ def test_seeds_on_data_that_has_changed_since_are_not_mixed_in(tmp_path: Path):
     write(tmp_path, "wood", 0, 0.3, data_sha256="wood")
     found = rows(tmp_path).iloc[0]
     assert found["Tile"] == 0.2 and found["Wood"] == 0.3
-    assert notes(tmp_path).count("newer runs are on other data") == 2
+    assert notes(tmp_path).count("newer runs are on other images") == 2
 
 
 def test_seeds_are_named_also_where_a_category_has_fewer(tmp_path: Path):
@@ -179,7 +227,7 @@ def test_seeds_are_named_also_where_a_category_has_fewer(tmp_path: Path):
 
 
 def test_a_partial_row_has_no_average(tmp_path: Path):
-    complete(tmp_path, SAMPLE)
+    complete(tmp_path, data=SAMPLE_SET)
     assert rows(tmp_path)["Avg"].notna().all()
     (tmp_path / "runs/resnet18/screw/seed1-k/metrics.json").unlink()
     assert rows(tmp_path)["Avg"].isna().all() and rows(tmp_path)["Screw"].notna().all()
@@ -197,7 +245,7 @@ def test_a_failed_run_is_a_dash_and_a_note_with_its_error(tmp_path: Path):
     )
 
 
-def test_a_failure_that_was_mended_is_not_mentioned(tmp_path: Path):
+def test_a_failure_before_a_success_is_not_mentioned(tmp_path: Path):
     write(tmp_path, "tile", status="failed", error="000.png is no image", key="before")
     write(tmp_path, "tile", key="after")
     assert "no image" not in notes(tmp_path)
@@ -205,7 +253,7 @@ def test_a_failure_that_was_mended_is_not_mentioned(tmp_path: Path):
     assert "out of memory" in notes(tmp_path)
 
 
-def test_a_figure_of_before_does_not_stand_in_for_a_run_that_failed_since(tmp_path: Path):
+def test_a_metric_of_before_does_not_stand_in_for_a_run_that_failed_since(tmp_path: Path):
     """An image was damaged between the two: the newer run, of other data, is what counts."""
     old = write(tmp_path, "tile", value=0.9, data_sha256="whole", key="before")
     os.utime(old / "metrics.json", (1, 1))
@@ -240,6 +288,7 @@ def test_unfinished_runs_are_named(tmp_path: Path):
         '{"category": "wood", "seed": 0, "recipe": {"steps": 8}}',
         '{"category": "wood", "seed": 0, "recipe": null}',
         '{"category": 3, "seed": 0}',
+        '{"category": "wood (sample set)", "seed": 0}',  # of an older version
     ],
 )
 def test_a_broken_file_is_named_and_costs_nothing_else(tmp_path: Path, broken: str):
@@ -250,7 +299,7 @@ def test_a_broken_file_is_named_and_costs_nothing_else(tmp_path: Path, broken: s
     assert "Left out, for it cannot be read: runs/resnet18/wood/seed0-k" in notes(tmp_path)
 
 
-def test_a_figure_that_is_no_number_is_a_broken_file(tmp_path: Path):
+def test_a_metric_that_is_no_number_is_a_broken_file(tmp_path: Path):
     write(tmp_path, "tile")
     file = write(tmp_path, "wood") / "metrics.json"
     file.write_text(file.read_text().replace('"aupro": 0.5', '"aupro": "good"'))
@@ -266,22 +315,13 @@ def test_nothing_finished_says_what_was_looked_for_and_why_it_is_not_there(tmp_p
         report(tmp_path)
 
 
-def test_categories_that_have_no_column_are_named(tmp_path: Path):
-    write(tmp_path, "disc")
-    with pytest.raises(FastFlowError, match="No column for disc"):
-        report(tmp_path)
-    complete(tmp_path, SAMPLE)
-    assert "No column for disc" in notes(tmp_path)
-    assert rows(tmp_path)["Avg"].notna().all()
-
-
 # Formats
 
 
 @pytest.fixture
 def both(tmp_path: Path) -> Path:
     """All of the sample set, and runs that do not go well on MVTec AD."""
-    complete(tmp_path, SAMPLE, recipe=asdict(recipe_for("wide_resnet50_2")))
+    complete(tmp_path, data=SAMPLE_SET, recipe=asdict(recipe_for("wide_resnet50_2")))
     write(tmp_path, "tile", 0, 0.123456789)
     write(tmp_path, "wood", status="failed", error="50 % of <it> & more_")
     return tmp_path

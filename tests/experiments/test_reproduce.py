@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import ray
 from filelock import FileLock
 from test_cli import fastflow
 
+from fastflow_utils.compute import Precision
 from fastflow_utils.data.mvtec import digest
 from fastflow_utils.detector import features
 from fastflow_utils.errors import FastFlowError
@@ -24,6 +26,7 @@ from fastflow_utils.experiments.report import FORMATS
 from fastflow_utils.experiments.reproduce import Job, Outcome, plan, reproduce
 
 RECIPE = recipe_for(image_size=64, epochs=1)
+BOTH = get_args(Precision)
 START = "from fastflow_utils.cli import main; main()"
 ONE_THREAD = {"device": "cpu", "threads": 1}
 
@@ -52,7 +55,7 @@ def runs(jobs: list[Job], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def figures(output: Path) -> dict[str, dict[str, object]]:
+def metrics_of(output: Path) -> dict[str, dict[str, object]]:
     """Everything measured below a folder but for seconds, by the place of the run."""
     return {
         str(file.parent.relative_to(output)): {
@@ -79,8 +82,11 @@ def test_every_fact_has_a_key_of_its_own(pair):
         replace(usual, recipe=RECIPE.changed(steps=4)),
         replace(usual, data_sha256="other"),
         replace(usual, weights_sha256="other"),
+        replace(usual, versions=usual.versions | {"torch": "other"}),
+        replace(usual, code_sha256="other"),
+        *(replace(usual, recipe=RECIPE.changed(precision=precision)) for precision in BOTH),
     ]
-    assert len({job.key for job in [usual, *others]}) == 6
+    assert len({job.key for job in [usual, *others]}) == 9, "one of both is the usual one"
 
 
 def test_a_machine_with_other_versions_is_refused(jobs, tmp_path):
@@ -90,11 +96,21 @@ def test_a_machine_with_other_versions_is_refused(jobs, tmp_path):
     assert "'torch': '0.0'" in outcome.error and not stamps(tmp_path)
 
 
-def test_precision_is_a_fact(jobs, tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTFLOW_PRECISION", "float32")
-    assert plan(jobs[0].root, [RECIPE], seeds=(0, 1))[0].key != jobs[0].key
-    (outcome,) = reproduce(jobs[:1], tmp_path, **ONE_THREAD)  # planned elsewhere
-    assert "float32" in outcome.error and not stamps(tmp_path)
+def test_a_machine_with_other_code_is_refused(jobs, tmp_path):
+    (outcome,) = reproduce([replace(jobs[0], code_sha256="f" * 64)], tmp_path, **ONE_THREAD)
+    assert "'code': 'ffffffffffff'" in outcome.error and not stamps(tmp_path)
+
+
+def test_a_machine_computes_in_the_planned_precision(pair, tmp_path, monkeypatch):
+    """Whatever it would choose by itself: two machines of one table do not differ in it."""
+    planned, other = BOTH
+    monkeypatch.setenv("FASTFLOW_PRECISION", planned)
+    jobs = plan(pair, [recipe_for(image_size=64, epochs=1)], names=["disc"])
+    monkeypatch.setenv("FASTFLOW_PRECISION", other)
+    (outcome,) = reproduce(jobs, tmp_path, **ONE_THREAD)
+    assert outcome.metrics["recipe"]["precision"] == planned
+    again = plan(pair, [recipe_for(image_size=64, epochs=1)], names=["disc"])
+    assert again[0].key != jobs[0].key, "asked anew, it is another run"
 
 
 def test_data_is_its_bytes_and_their_places(tiny, tmp_path):
@@ -138,6 +154,9 @@ def test_plan_takes_the_seeds_of_a_category_in_a_row(pair):
         "unknown category": ({"names": ["dics"]}, "dics"),
         "no category": ({"names": []}, "categories: none"),
         "a seed twice": ({"seeds": (0, 0)}, "seeds: 0, 0"),
+        "a seed too large": ({"seeds": (0, 2**64)}, "seed 18446744073709551616"),
+        "a negative seed": ({"seeds": (-1,)}, "seed -1"),
+        "no seed": ({"seeds": (True,)}, "seed True"),
         "weights that are not there": (
             {"weights": {"efficientnet_lite0": Path("nowhere.pth")}},
             "nowhere.pth",
@@ -153,11 +172,12 @@ def test_a_plan_that_cannot_be_is_refused(pair, wrong, told):
 # Once, and once only
 
 
-def test_each_run_has_its_own_folder_and_says_what_it_started_from(runs, jobs):
+def test_each_run_has_its_own_folder_and_says_what_it_started_from(runs, jobs, pair):
     assert {runs / job.place for job in jobs} == {file.parent for file in stamps(runs)}
     for job in jobs:
         about = json.loads((runs / job.place / "run.json").read_text())
         assert (about["status"], about["error"], about["threads"]) == ("finished", None, 1)
+        assert (about["data"], about["root"]) == (pair.name, str(pair))
         assert about["key"] == job.key and about["data_sha256"] == job.data_sha256
         assert about.items() >= json.loads(json.dumps(job.facts)).items()
 
@@ -196,7 +216,7 @@ def test_half_a_file_is_no_finished_run(runs, jobs, tmp_path):
     file = tmp_path / jobs[0].place / "metrics.json"
     file.write_text(file.read_text()[:100])
     reproduce(jobs, tmp_path, **ONE_THREAD)
-    assert figures(tmp_path) == figures(runs)
+    assert metrics_of(tmp_path) == metrics_of(runs)
 
 
 # What goes wrong
@@ -214,28 +234,28 @@ def test_a_broken_image_costs_its_own_runs_only(runs, pair, tmp_path, capsys):
     told = capsys.readouterr()
     assert told.err.count("error: disc") == 2 and "test/good/002.png" in told.err
     assert "Traceback" not in told.err
-    plates = {place: one for place, one in figures(runs).items() if "plate" in place}
-    assert figures(output) == plates
+    plates = {place: one for place, one in metrics_of(runs).items() if "plate" in place}
+    assert metrics_of(output) == plates
     (about,) = {f.read_text() for f in output.rglob("disc/seed0-*/run.json")}
     assert json.loads(about)["status"] == "failed" and "002.png" in json.loads(about)["error"]
     before = stamps(output)
     broken.write_bytes(whole)
     assert fastflow(*command) == 0
-    assert figures(output) == figures(runs) and stamps(output).items() > before.items()
+    assert metrics_of(output) == metrics_of(runs) and stamps(output).items() > before.items()
 
 
-def test_processes_give_the_same_figures_as_one_after_the_other(runs, jobs, tmp_path):
+def test_processes_give_the_same_metrics_as_one_after_the_other(runs, jobs, tmp_path):
     reproduce(jobs, tmp_path, engine=local(2), **ONE_THREAD)
-    assert figures(tmp_path) == figures(runs)
+    assert metrics_of(tmp_path) == metrics_of(runs)
 
 
-def test_ray_gives_the_same_figures(runs, jobs, tmp_path):
+def test_ray_gives_the_same_metrics(runs, jobs, tmp_path):
     reproduce(jobs, tmp_path, engine=on_ray(jobs=2), **ONE_THREAD)
     ray.shutdown()
-    assert figures(tmp_path) == figures(runs)
+    assert metrics_of(tmp_path) == metrics_of(runs)
 
 
-def test_features_that_another_process_is_at_are_left(jobs, tmp_path):
+def test_features_that_another_process_works_on_are_left(jobs, tmp_path):
     """It works on another seed of the category; the command here has nothing to do with that."""
     theirs = replace(jobs[0], seed=7)
     (tmp_path / theirs.place).mkdir(parents=True)
@@ -256,7 +276,7 @@ def test_config_names_the_backbone(runs, jobs, pair, tmp_path, capsys):
     assert saved.read_text() == recipe.read_text()
 
 
-def test_a_run_that_another_process_is_at_is_left_until_the_end(runs, jobs, tmp_path):
+def test_a_run_that_another_process_works_on_is_left_until_the_end(runs, jobs, tmp_path):
     shutil.copytree(runs, tmp_path, dirs_exist_ok=True)
     places = [tmp_path / job.place for job in jobs[:2]]
     for place in places:
@@ -272,7 +292,7 @@ def test_a_run_that_another_process_is_at_is_left_until_the_end(runs, jobs, tmp_
 
     reproduce(jobs, tmp_path, tell=tell, **ONE_THREAD)
     assert ["seed 1" in lines[1], "seed 0" in lines[2]] == [True, True]
-    assert figures(tmp_path) == figures(runs)
+    assert metrics_of(tmp_path) == metrics_of(runs)
 
 
 def test_a_run_whose_process_died_is_written_down_and_told(jobs, tmp_path):
@@ -298,7 +318,7 @@ def test_killed_and_started_again_it_ends_the_same(runs, pair, tmp_path):
     process.wait()
     assert len(stamps(tmp_path)) < 4, "killed too late to test anything"
     reproduce(plan(pair, [RECIPE], seeds=(0, 1)), tmp_path, **ONE_THREAD)
-    assert figures(tmp_path) == figures(runs)
+    assert metrics_of(tmp_path) == metrics_of(runs)
 
 
 # The command line
@@ -309,6 +329,9 @@ def test_killed_and_started_again_it_ends_the_same(runs, pair, tmp_path):
     [
         ("--seeds", "0,x"),
         ("--seeds", ","),
+        ("--seeds", "0,99999999999999999999"),
+        ("--seeds", "9" * 5000),
+        ("--precision", "int8"),
         ("--categories", "disc,dics"),
         ("--weights", "resnet18.pth"),
         ("--weights", "resnet18=resnet18.pth"),
@@ -320,7 +343,7 @@ def test_killed_and_started_again_it_ends_the_same(runs, pair, tmp_path):
         ("--engine", "cloud"),
         ("--epochs", "0"),
     ],
-    ids=" ".join,
+    ids=lambda mistake: " ".join(mistake)[:40],
 )
 def test_mistakes_end_in_one_line_before_anything_runs(mistake, pair, tmp_path, capsys):
     output = tmp_path / "runs"
@@ -331,9 +354,11 @@ def test_mistakes_end_in_one_line_before_anything_runs(mistake, pair, tmp_path, 
 
 
 def test_report_and_animate_take_what_reproduce_leaves(runs, pair, tmp_path, capsys):
-    """Foreign categories have no column: the message says so; a picture needs no column."""
-    assert fastflow("report", runs) == 2
-    assert "disc, plate" in capsys.readouterr().err
+    """Other categories than the fifteen have tables of their own, beside no published row."""
+    assert fastflow("report", runs) == 0
+    told = capsys.readouterr().out
+    assert f"### image AUROC, {pair.name}" in told and "Avg | disc | plate |" in told
+    assert "PatchCore" not in told
     assert fastflow("animate", runs, "--output", tmp_path) == 0
     shown = capsys.readouterr().out.splitlines()
     files = [Path(line.partition(" (")[0]) for line in shown]
@@ -352,6 +377,7 @@ def test_an_empty_folder_is_told(command, tmp_path, capsys):
 def test_report_writes_each_format(format, tmp_path, capsys):
     metrics = dict.fromkeys(["image_auroc", "pixel_auroc", "pixel_f1", "aupro"], 0.5)
     metrics |= {"category": "tile", "seed": 0, "recipe": asdict(RECIPE), "device": "cpu"}
+    metrics |= {"data": "MVTec AD", "sample_set": False}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     assert fastflow("report", tmp_path, "--format", format) == 0
     assert "0.5" in (told := capsys.readouterr()).out

@@ -1,4 +1,4 @@
-"""The three tables: sources, averages, dashes, and what never stands side by side."""
+"""The three tables: sources, averages, dashes, and what never stands in one table."""
 
 import json
 import math
@@ -13,21 +13,31 @@ from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
 from fastflow_utils.experiments.recipes import recipe_for
 from fastflow_utils.experiments.run import run
-from fastflow_utils.experiments.tables import CATEGORIES, FIGURES, MEASURED, TABLES
+from fastflow_utils.experiments.tables import (
+    CATEGORIES,
+    MEASURED,
+    METRICS,
+    MVTEC_AD,
+    SAMPLE_SET,
+    TABLES,
+)
 
 PUBLISHED = yaml.safe_load((Path(tables.__file__).parent / "published.yaml").read_text())
 each_row = pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["name"])
 
 
-def metrics(category: str, seed: int, value: float, **more: object) -> dict[str, object]:
+def metrics(
+    category: str, seed: int, value: float, data: str = MVTEC_AD, **more: object
+) -> dict[str, object]:
     """Return what a run's metrics.json holds, as far as the tables read it."""
-    return {"category": category, "seed": seed} | dict.fromkeys(TABLES, value) | more
+    about = {"category": category, "seed": seed, "data": data, "sample_set": data == SAMPLE_SET}
+    return about | dict.fromkeys(TABLES, value) | more
 
 
-def complete(seeds: int = 2, suffix: str = "") -> list[dict[str, object]]:
-    """Runs on all fifteen; a category's figure is 0.80, 0.81, ..., and 0.02 more for each seed."""
+def complete(seeds: int = 2, data: str = MVTEC_AD) -> list[dict[str, object]]:
+    """Runs on all fifteen; a category's metric is 0.80, 0.81, ..., and 0.02 more for each seed."""
     return [
-        metrics(f"{name}{suffix}", seed, 0.8 + 0.01 * place + 0.02 * seed)
+        metrics(name, seed, 0.8 + 0.01 * place + 0.02 * seed, data)
         for seed in range(seeds)
         for place, name in enumerate(CATEGORIES)
     ]
@@ -41,12 +51,12 @@ def test_every_published_row_says_where_it_is_from_and_what_it_measured(row):
     assert len(row["source"]) > 10 and row["method"] and row["protocol"]
     assert "UNVERIFIED" not in str(row)
     assert len(row["name"]) <= 24, "it would not fit into 120 columns"
-    assert row.get("average") or row.get("categories"), "a row without figures"
-    assert set(row.get("average", {})) | set(row.get("categories", {})) <= set(FIGURES)
+    assert row.get("average") or row.get("categories"), "a row without metrics"
+    assert set(row.get("average", {})) | set(row.get("categories", {})) <= set(METRICS)
 
 
 @each_row
-def test_every_published_figure_is_a_share_and_every_category_has_a_place(row):
+def test_every_published_metric_is_a_share_and_every_category_has_a_place(row):
     for values in row.get("categories", {}).values():
         assert len(values) == len(CATEGORIES)
         assert all(value is None or 0 <= value <= 1 for value in values)
@@ -56,8 +66,8 @@ def test_every_published_figure_is_a_share_and_every_category_has_a_place(row):
 @each_row
 def test_published_averages_are_those_of_their_rows(row):
     """Up to rounding: half a unit of the average, half a unit of each value."""
-    for figure, values in row.get("categories", {}).items():
-        average = row.get("average", {}).get(figure)
+    for metric, values in row.get("categories", {}).items():
+        average = row.get("average", {}).get(metric)
         if average is not None:
             assert None not in values, "an average over a partial row"
             unit = 10 ** -row["decimals"]
@@ -97,21 +107,6 @@ def test_the_layout_is_that_of_the_field():
     assert ", ".join(tables.published("image_auroc").columns) == expected
 
 
-def test_the_benchmarks_cite_the_same_figures():
-    from results import PUBLISHED as cited
-
-    names = {
-        "anomalib, ResNet18, published [a]": "anomalib, R18",
-        "anomalib, Wide-ResNet50-2, published [a]": "anomalib, WRN50",
-        "the paper's FastFlow [b]": "paper, CaiT",
-    }
-    for theirs, ours in names.items():
-        for category, figures in cited[theirs].items():
-            for figure in set(figures) & set(TABLES):
-                column = category.replace("_", " ").title()
-                assert tables.published(figure).loc[ours, column] == figures[figure]
-
-
 # Our rows
 
 
@@ -126,8 +121,11 @@ def test_a_run_is_read_back(tiny: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert runs["seconds_total"].tolist() == [done.metrics["seconds"]["total"]]
     assert runs["label_free_pixel_f1"].tolist() == [done.metrics["label_free"]["pixel_f1"]]
     assert runs[list(MEASURED)].notna().all(axis=None)
+    assert runs["data"].tolist() == [tiny.name] and runs["precision"].tolist() == [
+        recipe.precision
+    ]
     means, _ = tables.mean_and_spread(runs, "pixel_auroc")
-    assert means.isna().all(), "no column for a category that is not of the fifteen"
+    assert means.to_dict() == {name: done.metrics["pixel_auroc"] for name in ("Avg", "disc")}
 
 
 def test_no_runs_make_a_row_of_dashes():
@@ -181,7 +179,7 @@ def test_runs_that_do_not_belong_together_are_refused():
     recipes = [metrics("tile", seed, 0.9, recipe={"epochs": seed}) for seed in (1, 2)]
     with pytest.raises(FastFlowError, match="several recipes"):
         tables.mean_and_spread(tables.as_runs(recipes), "image_auroc")
-    both = [metrics("tile", 0, 0.9), metrics("wood (sample set)", 0, 0.9)]
+    both = [metrics("tile", 0, 0.9), metrics("wood", 0, 0.9, SAMPLE_SET)]
     with pytest.raises(FastFlowError, match="several data sets"):
         tables.mean_and_spread(tables.as_runs(both), "image_auroc")
 
@@ -202,13 +200,38 @@ def test_rows_of_ours_stand_above_published_ones():
 
 
 def test_the_sample_set_says_so_and_never_stands_beside_published_rows():
-    runs = tables.as_runs(complete(suffix=" (sample set)"))
+    runs = tables.as_runs(complete(data=SAMPLE_SET))
     assert runs["sample_set"].all()
     tables.table("image_auroc", {"sample set, 2 seeds": runs})
     with pytest.raises(FastFlowError, match="let its name say so"):
         tables.table("image_auroc", {"ours": runs})
     with pytest.raises(FastFlowError, match="do not compare"):
         tables.table("image_auroc", {"sample set": runs}, ["paper, CaiT"])
+
+
+def test_other_data_has_its_own_categories_and_stands_beside_nothing_else():
+    """Twelve pictures in a folder called zipper are not MVTec AD's zipper."""
+    own = [metrics(name, 0, 0.9, "factory") for name in ("zipper", "gear", "Avg")]
+    runs = tables.as_runs(own)
+    means, spreads = tables.table("image_auroc", {"ours": runs})
+    assert list(means.columns) == list(spreads.columns) == ["Avg", "'Avg'", "gear", "zipper"]
+    assert means.loc["ours"].tolist() == pytest.approx([0.9] * 4)
+    with pytest.raises(FastFlowError, match="measured on factory, they on MVTec AD"):
+        tables.table("image_auroc", {"ours": runs}, ["paper, CaiT"])
+    with pytest.raises(FastFlowError, match=r"several data sets \(MVTec AD, factory\)"):
+        tables.table("image_auroc", {"a": runs, "b": tables.as_runs([metrics("tile", 0, 0.9)])})
+
+
+def test_other_data_is_average_over_its_own_categories_and_only_if_all_are_there():
+    rows = [metrics(name, seed, 0.6 + seed / 10, "factory") for name in "ab" for seed in (0, 1)]
+    means, spreads = tables.table("image_auroc", {"ours": tables.as_runs(rows)})
+    assert means.loc["ours"].tolist() == pytest.approx([0.65] * 3)
+    assert spreads.loc["ours", "Avg"] == pytest.approx(0.1 / math.sqrt(2))
+    several = {"ours": tables.as_runs(rows), "less": tables.as_runs(rows[:2])}
+    means, _ = tables.table("image_auroc", several)
+    assert math.isnan(means.loc["less", "Avg"]) and means.loc["less", "a"] == pytest.approx(0.65)
+    shown = tables.text(means, heading="image AUROC").splitlines()
+    assert shown[1].split() == ["image", "AUROC", "Avg", "a", "b"]
 
 
 def test_an_unknown_row_is_refused():
@@ -224,8 +247,8 @@ def test_text_has_dashes_spreads_and_120_columns():
     assert lines[2].split() == ["ours", *"–" * 12, "0.950", *"–" * 3]
     assert lines[3].split() == ["±", "over", "seeds", *"–" * 12, "0.071", *"–" * 3]
     assert lines[4].startswith("anomalib, R18") and len(lines) == 5
-    for figure in FIGURES:
-        everything = tables.text(tables.published(figure), heading=FIGURES[figure])
+    for metric in METRICS:
+        everything = tables.text(tables.published(metric), heading=METRICS[metric])
         assert max(map(len, everything.splitlines())) <= 120
         assert "nan" not in everything
 

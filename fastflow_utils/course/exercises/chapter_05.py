@@ -153,7 +153,7 @@ EXERCISES = {
             "One of the two. Is there another line after which the detector depends on the test "
             "labels?": "F",
             "One of the two. Was the model itself chosen without the test labels?": "H",
-            "E computes a figure and changes nothing. Which line lets it decide?": "EH",
+            "E computes a metric and changes nothing. Which line lets it decide?": "EH",
             "Right ones are among them, but a line that only computes decides nothing.": "EFH",
             "The last line reports, which is what a test split is for.": "FHI",
             "G looks at held-out images of the training split: all of them are good.": "GH",
@@ -195,9 +195,9 @@ EXERCISES = {
     "5.5": Exercise(
         reference=_crossed,
         inputs=_epochs,
-        hint="One half chooses the number of an epoch; the other half gives that epoch's figure.",
+        hint="One half chooses the number of an epoch; the other half gives that epoch's metric.",
         mistakes={
-            "These are the figures of the very halves that chose.": _leaky,
+            "These are the metrics of the very halves that chose.": _leaky,
             "That is one direction. The other half can choose, too.": _one_way,
             "The epoch is chosen by all images, and all of them judge it.": _best_of_all,
             "The last epoch would be honest, too, but here an epoch is to be chosen.": _last,

@@ -35,7 +35,7 @@ def _steps() -> list[tuple[Any, ...]]:
     return [([3, 1, 3, 1],), ([3] * 8,), ([1] * 4,), ([5, 3, 1],)]
 
 
-# 6.4: figures of one category by seed, of which both variants follow the same ups and downs
+# 6.4: metrics of one category by seed, of which both variants follow the same ups and downs
 
 
 def _seeds() -> list[tuple[Any, ...]]:

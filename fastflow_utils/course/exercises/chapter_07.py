@@ -136,7 +136,7 @@ EXERCISES = {
             "Who chose the epoch of each?": {"a", "b"},
             "On which images was each measured?": {"a", "c"},
             "At which size are the images read?": {"a", "e"},
-            "Do both rows hold the same figure?": {"a", "f"},
+            "Do both rows hold the same metric?": {"a", "f"},
         },
     ),
     "7.2": Exercise(

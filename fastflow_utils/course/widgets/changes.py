@@ -13,7 +13,7 @@ from torch import Tensor
 from fastflow_utils.course.plots import GOOD_COLOUR, OTHER_COLOURS, colour, show
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.detector.maps import blur
-from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.model import Detector
 
 __all__ = [
     "CHANGES",
@@ -106,7 +106,7 @@ others are not. A mirrored part consists of good parts only, in another arrangem
 
 @torch.no_grad()
 def try_changes(
-    model: FastFlow, image: Tensor, changes: Mapping[str, Change] = CHANGES
+    model: Detector, image: Tensor, changes: Mapping[str, Change] = CHANGES
 ) -> dict[str, Changed]:
     """Return what a detector says to an image in every amount of every change.
 
@@ -116,16 +116,18 @@ def try_changes(
         changes: By name.
 
     Example:
-        >>> from fastflow_utils.detector.backbones import Backbone
-        >>> model = FastFlow(Backbone("efficientnet_lite0", image_size=64), steps=1).eval()
+        >>> from fastflow_utils import Backbone, FastFlow
+        >>> from fastflow_utils.detector.flows import FlowOptions
+        >>> backbone = Backbone("efficientnet_lite0", image_size=64)
+        >>> model = FastFlow(backbone, FlowOptions(steps=1))
         >>> tried = try_changes(model, torch.rand(3, 64, 64))
         >>> tried["turned"].scores.shape
         torch.Size([8])
     """
-    tried = {}
+    detector, tried = model.for_inference(), {}
     for name, change in changes.items():
         images = torch.cat([change.apply(image[None], amount) for amount in change.amounts])
-        maps, scores = model.predict(images.to(model.backbone.mean.device))
+        maps, scores = detector.predict(images)
         tried[name] = Changed(change, images, maps.cpu(), scores.cpu())
     return tried
 

@@ -105,13 +105,14 @@ class EpochRecord:
         """Add an epoch, the next one."""
         if epoch != len(self.maps):
             raise ValueError(f"epoch {epoch}, expected {len(self.maps)}")
-        device = self.model.backbone.mean.device
+        device = self.model.device
         normal = {name: [h.to(device) for h in some] for name, some in self.normal.items()}
         self.model.calibrate([normal["held out"]])
-        self.maps.append(self.model.anomaly_map([h.to(device) for h in self.features]).cpu())
-        self.nll.loc[epoch] = {name: float(self.model.nll(h).mean()) for name, h in normal.items()}
+        detector = self.model.for_inference()
+        self.maps.append(detector.anomaly_map([h.to(device) for h in self.features]).cpu())
+        self.nll.loc[epoch] = {name: float(detector.nll(h).mean()) for name, h in normal.items()}
         self.latents.append(
-            {name: [_latents(z.cpu()) for z, _ in self.model(h)] for name, h in normal.items()}
+            {name: [_latents(z.cpu()) for z, _ in detector(h)] for name, h in normal.items()}
         )
 
     def __len__(self) -> int:

@@ -12,11 +12,10 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
-from torch.distributions import Normal
 
 from fastflow_utils.course.plots import mesh, square
 from fastflow_utils.course.widgets.explore import explore
-from fastflow_utils.detector.flows import Flow, FlowLayer
+from fastflow_utils.detector.flows import Flow, FlowLayer, standard_normal
 
 __all__ = ["FlowWalk", "explore_flow", "flow_figure", "flow_strip", "walk_through"]
 
@@ -49,8 +48,8 @@ class FlowWalk:
     @property
     def nll(self) -> Tensor:
         """Mean nll of the points if the flow ended here, (L + 1,), in nats per dimension."""
-        log_p: Tensor = Normal(0.0, 1.0).log_prob(self.points).sum(-1) + self.log_det
-        return -log_p.mean(1) / 2
+        log_p = standard_normal(self.points.flatten(0, 1)[..., None, None])
+        return -(log_p.reshape(self.log_det.shape) + self.log_det).mean(1) / 2
 
 
 @torch.no_grad()
@@ -70,7 +69,9 @@ def walk_through(
         pixels: How many points the density is computed at, along each side.
 
     Example:
-        >>> walk = walk_through(Flow(2, steps=2).eval(), torch.randn(50, 2, 1, 1))
+        >>> from fastflow_utils.detector.flows import FlowOptions
+        >>> flow = Flow(2, FlowOptions(steps=2, whiten=False)).eval()
+        >>> walk = walk_through(flow, torch.randn(50, 2, 1, 1))
         >>> walk.names[:4]
         ['x', 'ActNorm of step 1', 'permutation of step 1', 'coupling of step 1']
         >>> walk.points.shape, walk.density.shape
@@ -204,8 +205,7 @@ def _density(layers: Sequence[FlowLayer], points: Tensor) -> Tensor:
     for layer in layers:
         z, more = layer(z)
         log_det = log_det + more
-    log_p: Tensor = Normal(0.0, 1.0).log_prob(z).sum((1, 2, 3)) + log_det
-    return log_p.exp()
+    return (standard_normal(z).flatten() + log_det).exp()
 
 
 def _layers(flow: Flow) -> Iterator[tuple[str, FlowLayer]]:

@@ -6,7 +6,6 @@ from functools import lru_cache
 import ipywidgets
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -22,9 +21,9 @@ from fastflow_utils.course.widgets.epochs import SCALE
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.data.mvtec import MVTecAD, Sample
 from fastflow_utils.detector.features import Features
-from fastflow_utils.detector.maps import blur, image_score
+from fastflow_utils.detector.maps import combine, image_score
 from fastflow_utils.detector.metrics import auroc
-from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.model import Detector
 
 __all__ = ["LevelMixer", "explore_mixture", "mixture_figure"]
 
@@ -54,14 +53,13 @@ class LevelMixer:
 
     @torch.no_grad()
     def __init__(
-        self, model: FastFlow, features: Features, dataset: MVTecAD, batch_size: int = 8
+        self, model: Detector, features: Features, dataset: MVTecAD, batch_size: int = 8
     ) -> None:
-        model.eval()
-        self.model, self.dataset = model, dataset
+        detector = model.for_inference()
+        self.model, self.dataset = detector, dataset
         self.labels = torch.tensor(dataset.labels)
-        device = model.backbone.mean.device
         maps = [
-            [level.cpu() for level in model.level_maps([h.to(device) for h in batch])]
+            [level.cpu() for level in detector.level_maps([h.to(detector.device) for h in batch])]
             for batch in features.batches(batch_size)
         ]
         self.level_maps = [torch.cat(level) for level in zip(*maps, strict=True)]
@@ -84,11 +82,9 @@ class LevelMixer:
     def at_image_size(self, images: Sequence[int]) -> Tensor:
         """Return the levels' maps of some images as they enter the average, (L, B, 1, H, W)."""
         size, index = self.model.backbone.image_size, torch.tensor(images)
-        maps = [
-            F.interpolate(level[index], size=(size, size), mode="bilinear")
-            for level in self.level_maps
-        ]
-        return torch.stack([blur(one, self.model.smoothing) for one in maps])
+        return torch.stack(
+            [combine([level[index]], size, self.model.smoothing) for level in self.level_maps]
+        )
 
     def scores(self, weights: Sequence[float]) -> Tensor:
         """Return the image scores (N,) of a mixture."""

@@ -14,6 +14,7 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
+from fastflow_utils.compute import check_seed
 from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.data.sample_set.categories import CATALOGUE
 from fastflow_utils.data.sample_set.rendering import CATEGORIES, defects, render
@@ -75,18 +76,12 @@ def make(
     """
     root = Path(root).expanduser()
     names = CATEGORIES if categories is None else tuple(dict.fromkeys(categories))
-    for name in names:
-        defects(name)  # complain of an unknown one before the work starts
+    _require_known(names, like_mvtec)
     numbers = {"size": size, "train": train, "good": good, "per_defect": per_defect, "seed": seed}
     numbers = {name: index(number) for name, number in numbers.items()}
     severity = None if severity is None else float(severity)
     workers = _processors() if workers is None else workers
-    if size < 64 or min(numbers.values()) < 0 or workers < 1 or not 0 <= (severity or 0) <= 1:
-        given = {**numbers, "severity": severity, "workers": workers}
-        raise FastFlowError(
-            f"cannot make a sample set with {_listed(given)}: the size must be at least 64, "
-            "workers at least 1, the severity in [0, 1] and the others at least 0"
-        )
+    _require_in_range({**numbers, "severity": severity, "workers": workers})
     if root.exists() and not root.is_dir():
         raise FastFlowError(f"{root} is a file: name a folder to make the sample set in")
     label = {"name": "sample set", "version": VERSION, **numbers}
@@ -98,6 +93,28 @@ def make(
         for name in [name for name in names if not _is_made(root / name, label)]:
             _make_category(root / name, label, workers)
     return root
+
+
+def _require_known(names: Sequence[str], like_mvtec: bool) -> None:
+    for name in names:
+        defects(name)  # complains of an unknown one
+    if like_mvtec and (others := sorted(set(names) - set(OFFICIAL_COUNTS))):
+        raise FastFlowError(
+            f"MVTec AD has no category {', '.join(others)}, so there are no numbers of images to "
+            "take: leave like_mvtec away and give train, good and per_defect"
+        )
+
+
+def _require_in_range(given: Label) -> None:
+    severity = given["severity"] or 0
+    counts = [given[name] for name in ("train", "good", "per_defect")]
+    fits = given["size"] >= 64 and min(counts) >= 0 and given["workers"] >= 1
+    if not (fits and 0 <= severity <= 1):
+        raise FastFlowError(
+            f"cannot make a sample set with {_listed(given)}: the size must be at least 64, "
+            "workers at least 1, the severity in [0, 1] and the others at least 0"
+        )
+    check_seed(given["seed"])
 
 
 def _processors() -> int:

@@ -11,10 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import torch
 import yaml
 
+from fastflow_utils.compute import Precision, resolve_precision
 from fastflow_utils.detector.backbones import BUNDLED, Backbone
-from fastflow_utils.detector.flows import Kernels
+from fastflow_utils.detector.flows import FlowOptions, Kernels
+from fastflow_utils.detector.maps import blur_reach
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 
@@ -30,6 +33,10 @@ class Recipe:
     is held out among them, once for each epoch: every category costs the same time and gets about
     the same number of gradient steps, whether it has 60 images or 391. ``epochs``, where given,
     overrides it.
+
+    ``precision`` may be given as "auto"; the recipe then keeps what that means here and now
+    (:func:`~fastflow_utils.compute.resolve_precision`), so that a recipe that goes to another
+    machine, or into a file, means the same there.
 
     Raises:
         FastFlowError: If a value has the wrong type or range.
@@ -56,39 +63,51 @@ class Recipe:
     weight_decay: float = 1e-5
     image_fpr: float = 0.1
     pixel_fpr: float = 0.001
+    precision: Precision = "auto"  # type: ignore[assignment]  # resolved below
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, list):
             object.__setattr__(self, "layers", tuple(self.layers))
-        expected = {
-            "backbone": (isinstance(self.backbone, str), "a name"),
+        for name, (holds, expected) in self._requirements().items():
+            if not holds:
+                given = getattr(self, name)
+                raise FastFlowError(f"{name}: {given!r} in the recipe: expected {expected}")
+        object.__setattr__(self, "precision", resolve_precision(self.precision))
+
+    # No library: attrs checks no ranges in one readable line, and pydantic, which has messages of
+    # several, would be one more dependency for these lines.
+    def _requirements(self) -> dict[str, tuple[bool, str]]:
+        """Return for each field whether its value fits, and what does."""
+        found = {
+            "backbone": (isinstance(self.backbone, str) and bool(self.backbone), "a name"),
             "layers": (
                 self.layers is None
-                or (isinstance(self.layers, tuple) and all(map(_is_count, self.layers))),
+                or (isinstance(self.layers, tuple) and all(_is_whole(i, 0) for i in self.layers)),
                 "a list of indices",
             ),
-            "image_size": (_is_count(self.image_size) and self.image_size >= 32, "an int >= 32"),
             "kernels": (self.kernels in get_args(Kernels), f"one of {get_args(Kernels)}"),
             "whiten": (isinstance(self.whiten, bool), "true or false"),
-            "smoothing": (_is_number(self.smoothing) and self.smoothing >= 0, "a number >= 0"),
-            "top": (_is_number(self.top) and 0 < self.top <= 1, "a number in (0, 1]"),
-            "weight_decay": (_is_number(self.weight_decay) and self.weight_decay >= 0, ">= 0"),
+            "epochs": (self.epochs is None or _is_whole(self.epochs, 1), "an int >= 1"),
+            "image_size": (_is_whole(self.image_size, 32, 4096), "an int from 32 to 4096"),
+            "steps": (_is_whole(self.steps, 1, 256), "an int from 1 to 256"),
+            "budget": (_is_whole(self.budget, 1), "an int >= 1"),
+            "batch_size": (_is_whole(self.batch_size, 1), "an int >= 1"),
+            "hidden_ratio": (0 < _number(self.hidden_ratio) <= 16, "a number > 0, at most 16"),
+            # A coupling multiplies by up to exp(clamp), and float32 ends at exp(88).
+            "clamp": (0 < _number(self.clamp) <= 10, "a number > 0, at most 10"),
+            "top": (0 < _number(self.top) <= 1, "a number > 0, at most 1"),
+            "learning_rate": (0 < _number(self.learning_rate) <= 1, "a number > 0, at most 1"),
+            "weight_decay": (0 <= _number(self.weight_decay) <= 1, "a number from 0 to 1"),
+            "image_fpr": (0 < _number(self.image_fpr) < 1, "a number between 0 and 1"),
+            "pixel_fpr": (0 < _number(self.pixel_fpr) < 1, "a number between 0 and 1"),
         }
-        for name in ("steps", "budget", "epochs", "batch_size"):
-            value = getattr(self, name)
-            unset = name == "epochs" and value is None
-            expected[name] = (unset or (_is_count(value) and value >= 1), "an int >= 1")
-        for name in ("image_fpr", "pixel_fpr"):
-            value = getattr(self, name)
-            expected[name] = (_is_number(value) and 0 < value < 1, "a number between 0 and 1")
-        for name in ("hidden_ratio", "clamp", "learning_rate"):
-            value = getattr(self, name)
-            expected[name] = (_is_number(value) and value > 0, "a number > 0")
-        for name, (holds, meaning) in expected.items():
-            if not holds:
-                raise FastFlowError(
-                    f"{name}: {getattr(self, name)!r} in the recipe: expected {meaning}"
-                )
+        if found["image_size"][0]:
+            is_finite = 0 <= _number(self.smoothing) < math.inf
+            found["smoothing"] = (
+                is_finite and blur_reach(self.smoothing) < self.image_size,
+                f"a number from 0 to {(self.image_size - 1) // 3}, a third of the image",
+            )
+        return found
 
     def changed(self, **values: Any) -> "Recipe":
         """Return a copy with other values.
@@ -116,17 +135,19 @@ class Recipe:
             image_size=self.image_size,
         )
 
+    @property
+    def flow(self) -> FlowOptions:
+        """What each level's flow is made of."""
+        return FlowOptions(self.steps, self.kernels, self.hidden_ratio, self.clamp, self.whiten)
+
     def build_model(self, backbone: Backbone, seed: int = 0) -> FastFlow:
         """Return the untrained model on top of ``backbone``."""
         return FastFlow(
             backbone,
-            steps=self.steps,
-            kernels=self.kernels,
-            hidden_ratio=self.hidden_ratio,
-            clamp=self.clamp,
-            whiten=self.whiten,
+            self.flow,
             smoothing=self.smoothing,
             top=self.top,
+            precision=self.precision,
             seed=seed,
         )
 
@@ -168,6 +189,8 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
 def describe(recipe: Recipe) -> str:
     """Return a recipe's name: the package's, and the fields that differ from it.
 
+    Precision is left out: the package's recipes leave it to the machine. Tables name it beside.
+
     Example:
         >>> describe(recipe_for("resnet18", epochs=1))
         'resnet18, epochs 1'
@@ -177,7 +200,7 @@ def describe(recipe: Recipe) -> str:
     changes = [
         f"{field} {value}"
         for field, value in dataclasses.asdict(recipe).items()
-        if value != start[field]
+        if value != start[field] and field != "precision"
     ]
     return ", ".join([names.get(recipe.backbone, recipe.backbone), *changes])
 
@@ -192,12 +215,14 @@ def as_folder(backbone: str) -> str:
     return re.sub(r"[^\w.-]", "_", backbone)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _is_whole(value: object, least: int, most: int = 10**9) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> float:
+    """Return the number that a field holds; NaN, which is in no range, for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return cast(float, value) if is_number else math.nan
 
 
 def _read(text: str, source: str) -> dict[str, Any]:
@@ -237,7 +262,11 @@ def _packaged(name: str) -> Recipe:
 
 
 def recipe_for(
-    backbone: str | None = None, config: Path | str | None = None, **values: Any
+    backbone: str | None = None,
+    config: Path | str | None = None,
+    *,
+    device: torch.device | str | None = None,
+    **values: Any,
 ) -> Recipe:
     """Return the recipe for a backbone: the package's, then the file's values, then ``values``.
 
@@ -245,6 +274,8 @@ def recipe_for(
         backbone: The name of a packaged recipe or of any timm model, which may name its weights
             (``"resnet18.tv_in1k"``). Default: the file's, else ``"efficientnet_lite0"``.
         config: A YAML file of recipe fields; those it leaves out come from the backbone's recipe.
+        device: Where to compute, which decides what precision "auto" means. Default: as
+            :func:`~fastflow_utils.compute.select_device`.
         **values: Single fields; None leaves a field as it is.
 
     Raises:
@@ -262,4 +293,7 @@ def recipe_for(
         given = _read(path.read_text(), str(path))
     start = _packaged(backbone or given.get("backbone", BUNDLED))
     options = {key: value for key, value in values.items() if value is not None}
-    return start.changed(**{**given, **options, "backbone": start.backbone})
+    wanted = {**given, **options, "backbone": start.backbone}
+    if wanted.get("precision", "auto") == "auto":
+        wanted["precision"] = resolve_precision("auto", device)
+    return start.changed(**wanted)
