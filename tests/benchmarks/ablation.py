@@ -40,7 +40,7 @@ from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.maps import blur, combine, image_score, level_map
 from fastflow_utils.detector.metrics import aupimo, aupro, separation
-from fastflow_utils.detector.training import split
+from fastflow_utils.detector.training import hold_out
 from fastflow_utils.experiments import ablation
 from fastflow_utils.experiments.ablation import Trained, anomaly_maps, layer_norm
 from fastflow_utils.experiments.recipes import Recipe, recipe_for
@@ -141,7 +141,7 @@ def moved(
             images = translate(images, shift, padding_mode="border")
             levels.append([h.half() for h in backbone(images)])
         copies.append(Features([torch.cat(level) for level in zip(*levels, strict=True)]))
-    _, held_out = split(len(features), torch.Generator().manual_seed(0))
+    _, held_out = hold_out(len(features), torch.Generator().manual_seed(0))
     return Moved(copies, set(held_out.tolist()), generator)
 
 

@@ -48,7 +48,7 @@ from bars import at_least, at_most, stop_if_missed
 from results import README, written
 from speed import fastflow_run, machine
 
-from fastflow_utils.compute import convolution_dtype, select_device
+from fastflow_utils.compute import resolve_precision, select_device
 from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.data.sample_set import make
 from fastflow_utils.detector.backbones import BUNDLED
@@ -106,7 +106,10 @@ def measure(
             with TemporaryDirectory() as scratch:
                 os.environ["FASTFLOW_CACHE"] = f"{scratch}/cache"
                 for cached, epochs in ((False, 1), (True, again)):
-                    recipe, output = recipe_for(name, epochs=epochs), Path(scratch, f"{cached}")
+                    recipe, output = (
+                        recipe_for(name, epochs=epochs, device=device),
+                        Path(scratch, f"{cached}"),
+                    )
                     done = run(recipe, root, CATEGORY, output, weights=weights, device=device)
                     files = [path for path in output.rglob("*") if path.is_file()]
                     row = {"train": train, "test": test, "epochs": epochs, "cached": cached}
@@ -130,8 +133,7 @@ def check(name: str, device: torch.device, folder: Path) -> dict[str, Any]:
 def here(device: torch.device) -> dict[str, Any]:
     """Return what the seconds depend on."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    dtype = str(convolution_dtype(device)).removeprefix("torch.")
-    return {**machine(), "convolutions": dtype, "gpu": gpu}
+    return {**machine(), "convolutions": resolve_precision("auto", device), "gpu": gpu}
 
 
 # Working out ------------------------------------------------------------------------------------
@@ -343,7 +345,10 @@ def main() -> None:
             measure(BUNDLED, device, arguments.folder, rounds=1)  # warms up
             for name in arguments.names or BACKBONES:
                 runs = measure(name, device, arguments.folder)
-                store["backbones"][name] = {"recipe": asdict(recipe_for(name)), "runs": runs}
+                store["backbones"][name] = {
+                    "recipe": asdict(recipe_for(name, device=device)),
+                    "runs": runs,
+                }
                 if name in CHECKED:
                     store["checks"][name] = check(name, device, arguments.folder)
                 file.write_text(json.dumps(store, indent=1) + "\n")

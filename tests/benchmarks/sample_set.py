@@ -70,7 +70,7 @@ def by_severity(model: Any, category: str) -> list[float]:
             root = make(folder, [category], train=0, seed=3, severity=severity)
             test = MVTecAD(root, category, "test", model.backbone.image_size)
             features = extract(model.backbone, test, cache=Path(folder) / "features")
-            evaluation = evaluate(model, features, test)
+            evaluation = evaluate(model, test, features)
             areas.append(auroc(evaluation.scores, evaluation.labels))
     return areas
 

@@ -41,7 +41,7 @@ import torch
 from bars import at_most, stop_if_missed
 from results import README, written
 
-from fastflow_utils.compute import convolution_dtype
+from fastflow_utils.compute import resolve_precision
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import Features, extract
@@ -122,7 +122,7 @@ def learn(data: Path, category: str, backbone_name: str, weights: Path, seed: in
             nonlocal away
             model.calibrate(features[index] for index in held_out.split(16))
             done = time.perf_counter()
-            result = evaluate(model, test_features, test)
+            result = evaluate(model, test, test_features)
             value = auroc(result.maps[..., ::2, ::2], result.masks[..., ::2, ::2])
             rows.append([round(done - start - away, 2), round(value, 4)])
             away += time.perf_counter() - done
@@ -178,9 +178,9 @@ def inference(data: Path, weights: Path, python: Path) -> dict[str, Any]:
     for name in BACKBONES:
         recipe = recipe_for(name)
         backbone = recipe.build_backbone(weights if name == "resnet18" else None)
-        models[name] = recipe.build_model(backbone)
-        features = Features(backbone(batch))
-        fit(models[name], features, epochs=1)  # as far as it matters for speed: no layer is idle
+        model = recipe.build_model(backbone)
+        fit(model, Features(backbone(batch)), epochs=1)  # as far as speed needs: no layer is idle
+        models[name] = model.for_inference()
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in (*BACKBONES, "peer")}
     with torch.no_grad():
         for _ in range(ROUNDS):
@@ -289,7 +289,7 @@ def machine() -> dict[str, Any]:
         "cpu": cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "convolutions": str(convolution_dtype(torch.device("cpu"))).removeprefix("torch."),
+        "convolutions": resolve_precision("auto", "cpu"),
         "versions": versions(),
     }
 
