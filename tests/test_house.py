@@ -38,6 +38,7 @@ CHAPTERS = [
     {"model"},
     {"training"},
     {"metrics"},
+    {"metric_classes"},
     {"evaluation"},
     {"prediction"},
 ]

@@ -106,7 +106,10 @@ def measure(
             with TemporaryDirectory() as scratch:
                 os.environ["FASTFLOW_CACHE"] = f"{scratch}/cache"
                 for cached, epochs in ((False, 1), (True, again)):
-                    recipe, output = recipe_for(name, epochs=epochs), Path(scratch, f"{cached}")
+                    recipe, output = (
+                        recipe_for(name, epochs=epochs, device=device),
+                        Path(scratch, f"{cached}"),
+                    )
                     done = run(recipe, root, CATEGORY, output, weights=weights, device=device)
                     files = [path for path in output.rglob("*") if path.is_file()]
                     row = {"train": train, "test": test, "epochs": epochs, "cached": cached}
@@ -342,7 +345,10 @@ def main() -> None:
             measure(BUNDLED, device, arguments.folder, rounds=1)  # warms up
             for name in arguments.names or BACKBONES:
                 runs = measure(name, device, arguments.folder)
-                store["backbones"][name] = {"recipe": asdict(recipe_for(name)), "runs": runs}
+                store["backbones"][name] = {
+                    "recipe": asdict(recipe_for(name, device=device)),
+                    "runs": runs,
+                }
                 if name in CHECKED:
                     store["checks"][name] = check(name, device, arguments.folder)
                 file.write_text(json.dumps(store, indent=1) + "\n")

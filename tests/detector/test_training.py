@@ -4,6 +4,7 @@ A check trains a small model with `fit`, and records what the optimizer gets at 
 mistake replaces one thing that `fit` uses, and the check that it names must fail.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,14 +16,16 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.model import FastFlow
-from fastflow_utils.detector.training import fit, split
+from fastflow_utils.detector.training import fit, hold_out
 
 IMAGES, BATCHES = 40, 18  # of the 36 images that are not held out, two at a time
 
 
 def detector() -> FastFlow:
-    return FastFlow(Backbone("efficientnet_lite0", image_size=32, pretrained=False), steps=1)
+    backbone = Backbone("efficientnet_lite0", image_size=32, pretrained=False)
+    return FastFlow(backbone, FlowOptions(steps=1))
 
 
 def features(positions: int = 2) -> Features:
@@ -62,7 +65,7 @@ def recorded() -> Iterator[Steps]:
 def share_above_the_thresholds_is_what_was_asked() -> None:
     model, given = detector(), features()
     fit(model, given, epochs=1, image_fpr=0.5, pixel_fpr=0.01)
-    _, held_out = split(IMAGES, torch.Generator().manual_seed(0))
+    _, held_out = hold_out(IMAGES, torch.Generator().manual_seed(0))
     with torch.no_grad():
         maps = model.anomaly_map(given[held_out])
     images = (model.score(maps) >= model.image_threshold).float().mean()
@@ -110,7 +113,15 @@ CHECKS: list[Check] = [
 
 def changed(**options: Any) -> Callable[[Replace], Replace]:
     """Return what makes a function ignore its own options and take these."""
-    return lambda real: lambda *given, **own: real(*given, **(own | options))
+
+    def plant(real: Replace) -> Replace:
+        def mistaken(*given: Any, **own: Any) -> Any:
+            arguments = inspect.signature(real).bind(*given, **own).arguments
+            return real(**(arguments | options))
+
+        return mistaken
+
+    return plant
 
 
 def swapped(real: Replace) -> Replace:

@@ -319,7 +319,7 @@ def test_killed_and_started_again_it_ends_the_same(runs, pair, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(stamps(tmp_path)) < 4, "killed too late to test anything"
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    reproduce(plan(pair, [RECIPE], seeds=(0, 1)), tmp_path, **ONE_THREAD)
     assert metrics_of(tmp_path) == metrics_of(runs)
 
 
