@@ -93,7 +93,7 @@ def run(
     metrics = {**evaluation.metrics(), "label_free": evaluation.label_free()}
     seconds.lap("evaluate")
     metrics |= {
-        "seconds": seconds.laps,
+        "seconds": seconds.all(),
         "epochs": recipe.epochs_for(len(train)),
         "seed": seed,
         "protocol": "last epoch",
@@ -165,16 +165,19 @@ def _train(
 
 
 class _Stopwatch:
-    """Seconds of each part of a run and of all so far; freed memory goes back after each."""
+    """Seconds of each part of a run, and of all; freed memory goes back after each."""
 
     def __init__(self) -> None:
         self.start = self.last = time.perf_counter()
         self.laps: dict[str, float] = {}
 
+    def all(self) -> dict[str, float]:
+        return {**self.laps, "total": round(self.last - self.start, 2)}
+
     def lap(self, part: str) -> None:
         _return_freed_memory()
         now = time.perf_counter()
-        self.laps |= {part: round(now - self.last, 2), "total": round(now - self.start, 2)}
+        self.laps[part] = round(now - self.last, 2)
         self.last = now
 
 
