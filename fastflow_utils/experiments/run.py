@@ -72,10 +72,10 @@ def run(
             ``output/model`` by then.
     """
     check_seed(seed)
+    seconds = _Stopwatch()
     train, test = _splits(root, category, recipe.image_size)
     vanished = test.check_masks()
     output = _prepared(Path(output))
-    seconds = _Stopwatch()
     backbone = (backbone or recipe.build_backbone(weights)).to(device)
     train_features, test_features = (
         extract(backbone, each, cache=cache) for each in (train, test)

@@ -23,7 +23,6 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -106,18 +105,16 @@ START_MAP = ("bounded at 1 std", True, 4, 0.01)
 MAPS = list(itertools.product(COMBINE, (True, False), (0, 2, 4, 6), (0.0, 0.001, 0.01, 0.03)))
 
 
-@dataclass(frozen=True)
-class Moved:
+class Moved(Features):
     """Features of which each reading in training returns one of several moved copies."""
 
-    copies: list[Features]  # the first is not moved
-    held_out: set[int]
-    generator: torch.Generator
+    def __init__(
+        self, copies: list[Features], held_out: set[int], generator: torch.Generator
+    ) -> None:
+        vars(self).update(vars(copies[0]))  # the first is not moved; it tells what they are of
+        self.copies, self.held_out, self.generator = copies, held_out, generator
 
-    def __len__(self) -> int:
-        return len(self.copies[0])
-
-    def __getitem__(self, index: Tensor) -> list[Tensor]:
+    def __getitem__(self, index: Any) -> list[Tensor]:
         if self.held_out & set(index.tolist()):
             return self.copies[0][index]
         choice = int(torch.randint(len(self.copies), (1,), generator=self.generator))
@@ -169,7 +166,7 @@ def train(
     recipe = recipe_for(**(fields if "backbone" in fields else START | fields))
     train_set, test_set = load(data, category, recipe.image_size)
     backbone = recipe.build_backbone(weights if recipe.backbone == "resnet18" else None)
-    train_features: Any = extract(backbone, train_set)
+    train_features = extract(backbone, train_set)
     test_features = extract(backbone, test_set)
     if "layer_norm" in special:
         train_features, test_features = layer_norm(train_features), layer_norm(test_features)

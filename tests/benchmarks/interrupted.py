@@ -4,7 +4,7 @@
 
 All fifteen categories of the sample set, one epoch, four times: left alone; killed (SIGKILL, the
 whole process) at five random moments and started again each time; by Ray with two workers; by Ray
-with a worker killed at a random moment. Compares every figure of every run, all decimals, but for
+with a worker killed at a random moment. Compares every metric of every run, all decimals, but for
 seconds; ends with an error where one differs. The tests do the like with tiny images.
 """
 
@@ -43,7 +43,7 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
     return lines
 
 
-def figures(output: Path) -> dict[str, dict[str, object]]:
+def metrics_of(output: Path) -> dict[str, dict[str, object]]:
     """Everything that was measured, by the place of the run."""
     found = {}
     for file in sorted(output.rglob("metrics.json")):
@@ -66,7 +66,7 @@ def workers(before: set[int]) -> list[int]:
 
 
 def judge(what: str, output: Path, expected: dict[str, dict[str, object]]) -> None:
-    if figures(output) != expected:
+    if metrics_of(output) != expected:
         sys.exit(f"{what}: another table")
     print(f"{what}: the same table, {len(expected)} runs", flush=True)
 
@@ -83,7 +83,7 @@ def main() -> None:
     began = time.perf_counter()
     finish(start(folder / "alone"))
     seconds = time.perf_counter() - began
-    expected = figures(folder / "alone")
+    expected = metrics_of(folder / "alone")
     print(f"left alone: {len(expected)} runs in {seconds:.0f} s", flush=True)
 
     for _ in range(5):
@@ -94,7 +94,7 @@ def main() -> None:
         time.sleep(moments.uniform(0, seconds / 6))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        there = len(figures(folder / "killed"))
+        there = len(metrics_of(folder / "killed"))
         print(f"  killed with {there} of {len(expected)} runs there", flush=True)
     first = finish(start(folder / "killed"))[0]
     print(f"  then: {first}")
@@ -111,7 +111,7 @@ def main() -> None:
         time.sleep(0.1)
     time.sleep(moments.uniform(10, 30))
     busy = workers(others)
-    there = len(figures(folder / "ray killed"))
+    there = len(metrics_of(folder / "ray killed"))
     os.kill(moments.choice(busy), signal.SIGKILL)
     print(f"  killed one of {len(busy)} busy workers with {there} runs there", flush=True)
     finish(process)

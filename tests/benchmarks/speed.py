@@ -179,7 +179,7 @@ def inference(data: Path, weights: Path, python: Path) -> dict[str, Any]:
         recipe = recipe_for(name)
         backbone = recipe.build_backbone(weights if name == "resnet18" else None)
         model = recipe.build_model(backbone)
-        fit(model, Features(backbone(batch)), epochs=1)  # as far as speed needs: no layer is idle
+        fit(model, Features(backbone(batch)), epochs=1)  # enough for speed: no layer is idle
         models[name] = model.for_inference()
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in (*BACKBONES, "peer")}
     with torch.no_grad():

@@ -58,7 +58,7 @@ def test_the_cache_may_lie_elsewhere(backbone, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTFLOW_CACHE", str(tmp_path / "elsewhere"))
     features = extract(backbone, MVTecAD(tiny, "disc", "train", 64))
     assert len(list((tmp_path / "elsewhere").glob("*/level_0.npy"))) == 1
-    first, again = features[:], features[:]  # what was read is let go, and read again
+    first, again = features[:], features[:]  # what was read is released, and read again
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
@@ -161,11 +161,76 @@ def test_features_too_large_for_float16_are_refused(tiny, tmp_path):
         extract(backbone, MVTecAD(tiny, "disc", "train", 64), cache=tmp_path)
 
 
-def test_reading_does_not_change_the_file(backbone, tiny, tmp_path, passes):
+def test_cached_features_cannot_be_changed(backbone, tiny, tmp_path):
+    """What they give is a copy, and no reading of theirs ever gives anything else."""
     dataset = MVTecAD(tiny, "disc", "train", 64)
-    extract(backbone, dataset, cache=tmp_path).levels[0].zero_()
-    assert extract(backbone, dataset, cache=tmp_path).levels[0].abs().sum() > 0
-    assert len(passes) == 1
+    features = extract(backbone, dataset, cache=tmp_path)
+    before = [h.clone() for h in features.levels]
+    givers = [
+        lambda: features.levels[0],
+        lambda: features.levels[-3:][0],
+        lambda: next(iter(features.levels)),
+        lambda: features[:][0],
+        lambda: features[[0, 1]][0],
+        lambda: features.subset(slice(None)).levels[0],
+        lambda: features.to(torch.device("cpu")).levels[0],
+    ]
+    for give in givers:
+        give().fill_(7)
+        for reread in (features, extract(backbone, dataset, cache=tmp_path)):
+            assert all(torch.equal(a, b) for a, b in zip(reread.levels, before, strict=True))
+
+
+def test_more_than_ten_levels_keep_their_order(tiny, tmp_path):
+    """In the order of file names, level_10 comes before level_2."""
+    backbone = Backbone("deit_tiny_patch16_224", layers=range(12), pretrained=False, image_size=64)
+    dataset = MVTecAD(tiny, "disc", "train", 64)
+    direct = backbone(torch.stack([sample.image for sample in dataset]))
+    cached = extract(backbone, dataset, cache=tmp_path)[:]
+    for found, expected in zip(cached, direct, strict=True):
+        torch.testing.assert_close(found, expected, rtol=2**-10, atol=1e-2)
+    assert (direct[2] - direct[10]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("change", ["code", "torch", "timm", "pillow"])
+def test_what_other_code_or_versions_made_is_made_anew(
+    change, backbone, tiny, tmp_path, passes, monkeypatch
+):
+    dataset = MVTecAD(tiny, "disc", "train", 64)
+    extract(backbone, dataset, cache=tmp_path)
+    if change == "code":
+        monkeypatch.setattr(module, "code_digest", lambda *_: "of other code")
+    else:
+        kept = module.versions
+        monkeypatch.setattr(module, "versions", lambda *names: kept(*names) | {change: "0.1"})
+    extract(backbone, dataset, cache=tmp_path)
+    extract(backbone, dataset, cache=tmp_path)
+    assert len(set(passes)) == len(passes) == 2
+
+
+def test_features_are_refused_by_any_backbone_but_their_own(backbone, tiny, tmp_path):
+    features = extract(backbone, MVTecAD(tiny, "disc", "train", 64), cache=tmp_path)
+    cpu = torch.device("cpu")
+    for same in (
+        features,
+        features.subset([0, 1]),
+        features.to(cpu),
+        features.subset([0]).to(cpu),
+    ):
+        same.check_source(backbone)
+        same.check_source(Backbone("efficientnet_lite0", image_size=64))
+        for other in (
+            Backbone("efficientnet_lite0", image_size=64, pretrained=False),
+            Backbone("efficientnet_lite0", image_size=96),
+            Backbone("efficientnet_lite0", image_size=64, layers=(1, 2)),
+            Backbone("resnet18", image_size=64, pretrained=False),
+        ):
+            with pytest.raises(FastFlowError, match=r"these features.*extract\(model.backbone"):
+                same.check_source(other)
+
+
+def test_features_of_unknown_source_are_accepted(backbone):
+    Features([torch.rand(2, c, 4, 4) for c in backbone.channels]).check_source(backbone)
 
 
 def test_batches_cover_every_image_in_order():

@@ -2,6 +2,7 @@
 
 import math
 
+import ablation as benchmark
 import pandas as pd
 import pytest
 import torch
@@ -11,6 +12,7 @@ from fastflow_utils.course import plots
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.maps import image_score
+from fastflow_utils.detector.metrics import auroc
 from fastflow_utils.detector.training import fit
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import ablation
@@ -50,6 +52,19 @@ def test_the_default_reading_is_the_models_own_map(trained_and_model):
     assert torch.allclose(image_score(maps), model.score(expected), atol=2e-3)
     assert trained.parameters == sum(p.numel() for p in model.flows.parameters())
     assert trained.seconds > 0
+
+
+def test_the_benchmarks_start_is_the_packages_own_map(trained_and_model):
+    trained, _, _ = trained_and_model
+    labels = torch.tensor([0, 0, 1, 1, 1])
+    masks = (torch.rand(5, 1, 64, 64) < 0.1) & labels.bool()[:, None, None, None]
+    settings = benchmark.map_settings(trained, masks, labels)
+    assert set(settings) == set(map(benchmark.key, benchmark.MAPS))
+    _, log_det, sigma, top = benchmark.START_MAP
+    maps = anomaly_maps(trained, log_det=log_det, smoothing=sigma)
+    metrics = settings[benchmark.key(benchmark.START_MAP)]
+    assert metrics["image_auroc"] == auroc(image_score(maps, top), labels)
+    assert metrics["pixel_auroc"] == auroc(maps[..., ::2, ::2], masks[..., ::2, ::2])
 
 
 def test_ctrl_c_ends_an_ablation(trained_and_model, monkeypatch):

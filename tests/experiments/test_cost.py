@@ -113,9 +113,10 @@ def test_a_processor_is_paid_for_each_core_and_a_gpu_once():
 
 @each_backbone
 def test_the_stored_seconds_are_of_todays_recipe(name):
+    today = json.loads(json.dumps(asdict(recipe_for(name))))
     stored = STORE["backbones"][name]["recipe"]
-    today = asdict(recipe_for(name, precision=stored["precision"]))  # this machine's may differ
-    assert stored == json.loads(json.dumps(today)), "measure again: make cost"
+    decided_by_the_machine = {"precision": today["precision"]}
+    assert stored | decided_by_the_machine == today, "measure again: make cost"
 
 
 def test_the_tables_say_what_was_measured_and_on_what():

@@ -126,16 +126,11 @@ def test_every_field_arrives_where_it_is_used():
     changed = {name for name, value in vars(recipe).items() if value != getattr(Recipe(), name)}
     assert changed == set(vars(recipe)) - {"backbone", "layers", "epochs"}
     model = recipe.build_model(recipe.build_backbone(pretrained=False))
-    used = {**model.options, **recipe.training(10), "epochs": None}
-    assert {name: used[name] for name in used} == {name: getattr(recipe, name) for name in used}
-    assert (model.smoothing, model.top) == (2.5, 0.2)
-    assert set(used) == set(vars(recipe)) - {
-        "backbone",
-        "layers",
-        "image_size",
-        "budget",
-        "precision",
-    }
+    kept = {name: getattr(model, name) for name in ("smoothing", "top", "precision")}
+    used = {**dataclasses.asdict(recipe.flow), **recipe.training(10), **kept, "epochs": None}
+    assert model.options == recipe.flow
+    assert used == {name: getattr(recipe, name) for name in used}
+    assert set(used) == set(vars(recipe)) - {"backbone", "layers", "image_size", "budget"}
     coupling = model.flows[0].layers[0].layers[2]  # no whitening before it
     assert coupling.clamp == 1.5 and coupling.subnet[0].weight.shape == (6, 12, 1, 1)
 

@@ -19,6 +19,7 @@ from test_cli import fastflow
 from fastflow_utils.compute import Precision
 from fastflow_utils.data.mvtec import digest
 from fastflow_utils.detector import features
+from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.engines import Lost, local, on_ray
 from fastflow_utils.experiments.recipes import recipe_for
@@ -109,6 +110,7 @@ def test_a_machine_computes_in_the_planned_precision(pair, tmp_path, monkeypatch
     monkeypatch.setenv("FASTFLOW_PRECISION", other)
     (outcome,) = reproduce(jobs, tmp_path, **ONE_THREAD)
     assert outcome.metrics["recipe"]["precision"] == planned
+    assert FastFlow.load(tmp_path / jobs[0].place / "model").precision == planned
     again = plan(pair, [recipe_for(image_size=64, epochs=1)], names=["disc"])
     assert again[0].key != jobs[0].key, "asked anew, it is another run"
 
@@ -223,7 +225,7 @@ def test_half_a_file_is_no_finished_run(runs, jobs, tmp_path):
 
 
 def test_a_broken_image_costs_its_own_runs_only(runs, pair, tmp_path, capsys):
-    root, output = tmp_path / "data", tmp_path / "runs"
+    root, output = tmp_path / pair.name, tmp_path / "runs"
     shutil.copytree(pair, root)
     broken = root / "disc" / "test" / "good" / "002.png"
     whole = broken.read_bytes()

@@ -232,7 +232,7 @@ def differences(
     """Show what each change is worth: every pair of runs, their mean and its interval.
 
     Args:
-        pairs: From :func:`fastflow_utils.experiments.ablation.pairs`.
+        pairs: From :func:`fastflow_utils.experiments.ablation.paired_differences`.
         summary: Of the same rows, from :func:`fastflow_utils.experiments.ablation.compare`.
         heading: The figure's title.
         xlabel: Which figure the differences are of.

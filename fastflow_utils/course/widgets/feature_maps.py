@@ -105,7 +105,7 @@ def explore_features(backbone: Backbone, dataset: MVTecAD) -> Figure | None:
     colours = {name: [pca_colours(h) for h in levels] for name, levels in maps.items()}
 
     def render(image: str, level: int, channel: int, row: float, column: float) -> Figure:
-        heading = f"{dataset.title}, {image}, stride {backbone.strides[level]}"
+        heading = f"{dataset.title}, {image}, stride {backbone.strides[level]:.3g}"
         picture, h, seen = samples[image].image, maps[image][level], colours[image][level]
         return feature_figure(picture, h, row, column, channel, heading, colours=seen)
 
@@ -113,7 +113,7 @@ def explore_features(backbone: Backbone, dataset: MVTecAD) -> Figure | None:
     row, column = _middle(samples[first].mask)
     last = len(backbone.channels) - 1
     names = [
-        (f"stride {stride}, {h.shape[1]} × {h.shape[2]}", number)
+        (f"stride {stride:.3g}, {h.shape[1]} × {h.shape[2]}", number)
         for number, (stride, h) in enumerate(zip(backbone.strides, maps[first], strict=True))
     ]
     level = ipywidgets.SelectionSlider(options=names, value=last)

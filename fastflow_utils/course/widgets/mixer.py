@@ -77,7 +77,7 @@ class LevelMixer:
     @property
     def names(self) -> list[str]:
         """The levels by their strides."""
-        return [f"stride {stride}" for stride in self.model.backbone.strides]
+        return [f"stride {stride:.3g}" for stride in self.model.backbone.strides]
 
     def at_image_size(self, images: Sequence[int]) -> Tensor:
         """Return the levels' maps of some images as they enter the average, (L, B, 1, H, W)."""
