@@ -13,7 +13,9 @@ from fastflow_utils.experiments.recipes import recipe_for
 from fastflow_utils.experiments.reproduce import plan, reproduce
 
 
-def execute(name: str, last: str, folder: Path, **parameters: str) -> nbformat.NotebookNode:
+def execute(
+    folder: Path, name: str, last: str, parameters: dict[str, str]
+) -> nbformat.NotebookNode:
     """Execute a notebook by papermill, up to the cell that holds the text ``last``.
 
     The cells after it take a minute, and need no parameter that those before it did not need.
@@ -40,7 +42,9 @@ def default_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_papermill_sets_the_category(tmp_path: Path):
-    executed = execute("01_mvtec_ad.ipynb", "counts = pd.DataFrame", tmp_path, category="carpet")
+    executed = execute(
+        tmp_path, "01_mvtec_ad.ipynb", "counts = pd.DataFrame", {"category": "carpet"}
+    )
     text = "".join(str(cell.get("outputs")) for cell in executed.cells)
     assert "hole" in text and "broken_large" not in text  # defects of carpet, not of bottle
 
@@ -48,7 +52,7 @@ def test_papermill_sets_the_category(tmp_path: Path):
 def test_papermills_runs_are_those_of_the_command(tmp_path: Path):
     """Notebook 07 leaves what `fastflow reproduce` finds, and does not repeat."""
     parameters = {"category": "tile", "epochs": "1", "folder": str(tmp_path / "runs")}
-    execute("07_reproduce.ipynb", "outcomes = reproduce(", tmp_path, **parameters)
+    execute(tmp_path, "07_reproduce.ipynb", "outcomes = reproduce(", parameters)
     lines: list[str] = []
     jobs = plan(data_root(), [recipe_for(epochs=1)], names=["tile"])
     (outcome,) = reproduce(jobs, tmp_path / "runs", tell=lines.append)
