@@ -4,7 +4,8 @@ Four wings, each of which imports from the ones before it only::
 
     data          folders, archives, own pictures, the sample set  -> images and masks
     detector      backbones, features, flows, folding, maps, model,
-                  training, metrics, evaluation, prediction        -> maps, scores, metrics
+                  training, metrics, metric_classes, evaluation,
+                  prediction                                       -> maps, scores, metrics
     experiments   recipes, run, reproduce, ablation, tables, ...   -> results on disk, tables
     course        plots, widgets, exercises                        -> what the notebooks show
 

@@ -150,6 +150,8 @@ def run(
         )
     typer.echo("  " + ", ".join(f"{k} {v:.1f} s" for k, v in metrics["seconds"].items()))
     typer.echo(_table(result.evaluation.per_defect().reset_index()))
+    for note in metrics["notes"]:
+        typer.echo(f"note: {note}")
     figures = "figures/, " if drawn else ""
     typer.echo(f"results in {output}: metrics.json, per_defect.csv, {figures}model/")
 

@@ -1,6 +1,7 @@
 """The JSON files that a run leaves: whole or not there, and read back with care."""
 
 import json
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,21 @@ __all__ = ["finished", "read_json", "write_json"]
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a file that is whole or not there, whenever the process is killed."""
+    """Write a file that is whole or not there, whenever the process is killed.
+
+    NaN is written as null: JSON has no other word for a number that is not there.
+    """
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(values, indent=2) + "\n")
+    part.write_text(json.dumps(_nan_as_null(values), indent=2, allow_nan=False) + "\n")
     part.replace(path)
+
+
+def _nan_as_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nan_as_null(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nan_as_null(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

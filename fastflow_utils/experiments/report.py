@@ -144,6 +144,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
                 described.append(_description(metrics, about) | {"place": name})
                 described[-1]["modified"] = (place / "metrics.json").stat().st_mtime
                 finished.append(metrics)
+                notes += [f"{name}: {note}." for note in metrics.get("notes", [])]
             elif about and about.get("status") == "failed":
                 failed.append(_failure(about) | {"place": name})
                 failed[-1]["modified"] = (place / "run.json").stat().st_mtime

@@ -101,6 +101,7 @@ def run(
         "sample_set": test.is_sample_set,
         "data": data_name(root, category),
         "vanished_masks": vanished,
+        "notes": evaluation.notes(),
         "recipe": asdict(recipe),
         "device": str(device),
         "threads": torch.get_num_threads(),

@@ -48,7 +48,7 @@ def test_equal_weights_give_the_models_map(setting, mixer, monkeypatch, smoothin
 
 def test_equal_weights_give_nearly_the_evaluations_scores(setting, mixer):
     model, test, features = setting
-    evaluation = evaluate(model, features, test)
+    evaluation = evaluate(model, test, features)
     assert (mixer.scores(EQUAL) - evaluation.scores).abs().max() < 0.02
     assert abs(mixer.auroc(EQUAL) - auroc(evaluation.scores, evaluation.labels)) < 0.05
     assert torch.equal(mixer.labels, evaluation.labels)

@@ -33,7 +33,7 @@ def evaluation(tiny, tmp_path_factory) -> Evaluation:
     test = MVTecAD(tiny, "disc", "test", 64)
     backbone = Backbone("efficientnet_lite0", image_size=64)
     features = extract(backbone, test, cache=tmp_path_factory.mktemp("cache"))
-    return evaluate(FastFlow(backbone, FlowOptions(steps=1)), features, test, batch_size=4)
+    return evaluate(FastFlow(backbone, FlowOptions(steps=1)), test, features, batch_size=4)
 
 
 def test_everything_is_in_the_order_of_the_data_set(evaluation):
@@ -161,7 +161,7 @@ def test_batch_size_does_not_matter(evaluation, tmp_path):
     data = evaluation.dataset
     backbone = Backbone("efficientnet_lite0", image_size=64)
     features = extract(backbone, data, cache=tmp_path)
-    again = evaluate(FastFlow(backbone, FlowOptions(steps=1)), features, data, batch_size=1)
+    again = evaluate(FastFlow(backbone, FlowOptions(steps=1)), data, features, batch_size=1)
     torch.testing.assert_close(again.maps, evaluation.maps, rtol=1e-4, atol=1e-5)
 
 
@@ -169,7 +169,7 @@ def test_evaluating_changes_nothing(evaluation, tmp_path):
     backbone = Backbone("efficientnet_lite0", image_size=64)
     model = FastFlow(backbone, FlowOptions(steps=1)).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    evaluate(model, extract(backbone, evaluation.dataset, cache=tmp_path), evaluation.dataset)
+    evaluate(model, evaluation.dataset, extract(backbone, evaluation.dataset, cache=tmp_path))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
