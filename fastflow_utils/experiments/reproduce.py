@@ -36,7 +36,7 @@ from fastflow_utils.experiments.engines import Engine, Lost, local
 from fastflow_utils.experiments.recipes import Recipe, as_folder
 from fastflow_utils.experiments.records import finished, write_json
 from fastflow_utils.experiments.run import data_name, run
-from fastflow_utils.experiments.tables import TABLES
+from fastflow_utils.experiments.tables import DASH, TABLES
 from fastflow_utils.provenance import result_digest, versions
 
 __all__ = ["Job", "Outcome", "perform", "plan", "reproduce"]
@@ -333,8 +333,11 @@ def reproduce(
 def _summary(outcome: Outcome) -> str:
     if outcome.metrics is None:
         return f"{outcome.job}: failed: {outcome.error}"
-    metrics = [f"{name} {outcome.metrics[key]:.3f}" for key, name in TABLES.items()]
-    return f"{outcome.job}: {', '.join(metrics)}"
+    values = {name: outcome.metrics[key] for key, name in TABLES.items()}
+    shown = [
+        f"{name} {DASH if value is None else f'{value:.3f}'}" for name, value in values.items()
+    ]
+    return f"{outcome.job}: {', '.join(shown)}"
 
 
 def _remove_used_features(outcomes: Mapping[Job, Outcome], output: Path) -> None:

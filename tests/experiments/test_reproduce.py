@@ -11,9 +11,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import ray
 from filelock import FileLock
+from PIL import Image
 from test_cli import fastflow
 
 from fastflow_utils.compute import Precision
@@ -384,3 +386,25 @@ def test_report_writes_each_format(format, tmp_path, capsys):
     assert fastflow("report", tmp_path, "--format", format) == 0
     assert "0.5" in (told := capsys.readouterr()).out
     assert "last epoch" in told.out and ("dash" in told.err) == (format == "csv")
+
+
+def test_masks_that_vanish_cost_no_run(tiny, tmp_path, capsys):
+    """It ended after the training, with the model saved and no metrics."""
+    root = tmp_path / "data"
+    shutil.copytree(tiny / "disc", root / "disc")
+    for file in (root / "disc" / "ground_truth").rglob("*.png"):
+        pixels = np.zeros((256, 256), np.uint8)
+        pixels[1, 1] = 255  # gone at 64 px
+        Image.fromarray(pixels).save(file)
+        image = root / "disc" / "test" / file.parent.name / file.name.replace("_mask", "")
+        Image.open(image).resize((256, 256)).save(image)
+    with pytest.warns(UserWarning, match="nothing is left"):
+        [outcome] = reproduce(plan(root, [RECIPE]), tmp_path / "runs", **ONE_THREAD)
+    assert outcome.error is None and outcome.metrics is not None
+    assert outcome.metrics["image_auroc"] is not None and outcome.metrics["pixel_auroc"] is None
+    assert any("empty at 64 px" in note for note in outcome.metrics["notes"])
+    text = (tmp_path / "runs" / outcome.job.place / "metrics.json").read_text()
+    assert "NaN" not in text, "JSON has no such word"
+    assert fastflow("report", tmp_path / "runs") == 0
+    printed = capsys.readouterr().out
+    assert "empty at 64 px" in printed and "–" in printed
