@@ -175,6 +175,9 @@ class Detector(nn.Module):
     def predict(self, pictures: Picture | Sequence[Picture]) -> tuple[Tensor, Tensor]:
         """Return ``anomaly_map`` (B, 1, H, W) and ``score`` (B,) of pictures of any size.
 
+        A :class:`FastFlow` makes its inference form for this, at every call, so that it is never
+        an old one. For many calls, ask for that form once: ``model.folded().predict(...)``.
+
         Args:
             pictures: Paths, Pillow images, arrays or tensors, one or several, as
                 :func:`~fastflow_utils.data.images.as_images` takes them.

@@ -17,14 +17,17 @@ import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import pandas as pd
 from bars import at_least, at_most, stop_if_missed
 from PIL import Image
 
+from fastflow_utils.compute import Precision
 from fastflow_utils.data.mvtec import MVTecAD, categories, data_root, is_sample_set
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables as layout
+from fastflow_utils.experiments.ablation import compare, paired_differences
 from fastflow_utils.experiments.animations import wall
 from fastflow_utils.experiments.recipes import Recipe, recipe_for
 from fastflow_utils.experiments.reproduce import plan, reproduce
@@ -37,6 +40,7 @@ WALL = README.parent / "notebooks" / "figures" / "wall.webp"
 CATEGORIES = ("bottle", "metal_nut", "screw")
 BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0 (default)", "resnet18": "ResNet18"}
 SEEDS = (0, 1, 2)
+HARD = ("cable", "metal_nut", "screw")
 METRICS = {
     "image_auroc": "image AUROC",
     "pixel_auroc": "pixel AUROC",
@@ -97,6 +101,16 @@ def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, 
             pixels = image.width
         found["images"][category] = {"train": len(train), "test": len(test), "pixels": pixels}
     return found
+
+
+def in_both_formats(folder: Path) -> list[dict[str, Any]]:
+    """Return the metrics of the hard categories of the sample set in float32 and in bfloat16."""
+    recipes = [recipe_for(precision=name) for name in get_args(Precision)]
+    return [
+        metrics
+        for recipe in recipes
+        for metrics in measure(data_root(), [recipe], folder, names=HARD)
+    ]
 
 
 def of_the_peer(folder: Path) -> dict[str, Any]:
@@ -170,6 +184,29 @@ def sample_set_table(measured: Sequence[dict[str, Any]]) -> str:
         bold = "**" if name == layout.AVERAGE else ""
         lines.append(f"| {bold}{name}{bold} | {' | '.join(cells)} |")
     lines += ["", precision(measured)]
+    return "\n".join(lines) + "\n"
+
+
+def formats_table(measured: Sequence[dict[str, Any]]) -> str:
+    """Return what the number format changes as Markdown: a row for each metric."""
+    short, plain = "bfloat16", "float32"
+    lines = [
+        f"| **sample set**: {', '.join(HARD)} | {plain} | {short} | {short} - {plain} |",
+        "|---|---:|---:|---:|",
+    ]
+    for metric, name in METRICS.items():
+        values = pd.Series(
+            {
+                (run["recipe"]["precision"], run["category"], run["seed"]): run[metric]
+                for run in measured
+            }
+        )
+        means = values.groupby(level=0).mean()
+        row = compare(paired_differences(values, plain)).loc[short]
+        lines.append(
+            f"| {name} | {means[plain]:.4f} | {means[short]:.4f} | "
+            f"{row['mean']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f}) |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -278,6 +315,7 @@ def main() -> None:
         store = json.loads(STORE.read_text())
         if not arguments.tables:
             store["sample_set"] = on_the_sample_set(arguments.folder / "sample_set")
+            store["formats"] = in_both_formats(arguments.folder / "sample_set")
             if arguments.data:
                 folder = arguments.folder / "mvtec_ad"
                 store |= on_real_images(arguments.data, arguments.weights, folder)
@@ -295,7 +333,11 @@ def main() -> None:
 
 def blocks(store: dict[str, Any]) -> dict[str, str]:
     """Return what stands between the README's markers."""
-    return {"results-sample-set": sample_set_table(store["sample_set"]), "results": tables(store)}
+    return {
+        "results-sample-set": sample_set_table(store["sample_set"]),
+        "results-formats": formats_table(store["formats"]),
+        "results": tables(store),
+    }
 
 
 if __name__ == "__main__":
