@@ -209,6 +209,5 @@ def _optimizer(
 
 @torch.no_grad()
 def _mean_nll(model: FastFlow, batches: Iterator[list[Tensor]]) -> float:
-    """Return the mean over images and levels, nats per dimension, in the inference form."""
-    detector = model.for_inference()
-    return torch.cat([detector.nll(batch) for batch in batches]).mean().item()
+    """Return the mean over images and levels, nats per dimension."""
+    return torch.cat([model.nll(batch) for batch in batches]).mean().item()
