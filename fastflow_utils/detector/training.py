@@ -106,11 +106,15 @@ def fit(
     optimizer, schedule = _optimizer(parameters, learning_rate, weight_decay, epochs * batches)
     levels, dtype = len(model.flows), dtype_of(model.precision)
 
-    def learn(level: int, h: Tensor) -> Tensor:
+    def loss(level: int, h: Tensor) -> Tensor:
+        """Return a level's mean negative log-likelihood (B,), convolved in the model's format."""
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            loss = model.nll_map(level, h).mean(dim=(1, 2, 3))
-        (loss.mean() / levels).backward()
-        return loss.detach()
+            return model.nll_map(level, h).mean(dim=(1, 2, 3))
+
+    def learn(level: int, h: Tensor) -> Tensor:
+        found = loss(level, h)
+        (found.mean() / levels).backward()
+        return found.detach()
 
     def learn_epoch() -> list[float]:
         """Return each level's mean loss over the epoch's images."""
@@ -128,8 +132,18 @@ def fit(
         means: list[float] = torch.cat(seen).mean(0).tolist()
         return means
 
-    def held_out_batches() -> Iterator[list[Tensor]]:
-        return (features[index] for index in held_out.split(16))
+    def held_out_batches(size: int = 16) -> Iterator[list[Tensor]]:
+        return (features[index] for index in held_out.split(size))
+
+    def held_out_loss() -> float:
+        """Return the mean over held-out images and levels."""
+        watch = torch.no_grad()(loss)  # inside, for each thread has a switch of its own
+        with in_threads(levels, model.device) as each:
+            seen = [
+                torch.stack(list(each(watch, range(levels), batch)), dim=1)
+                for batch in held_out_batches(batch_size)
+            ]
+        return torch.cat(seen).mean().item()
 
     history: list[dict[str, float]] = []
     start = time.perf_counter()
@@ -153,7 +167,7 @@ def fit(
                         "epoch": epoch,
                         "nll": mean,
                         **{f"nll_{level}": value for level, value in enumerate(nll)},
-                        "held_out_nll": _mean_nll(model, held_out_batches()),
+                        "held_out_nll": held_out_loss(),
                         "learning_rate": float(schedule.get_last_lr()[0]),
                         "seconds": time.perf_counter() - start,
                     }
@@ -205,9 +219,3 @@ def _optimizer(
         optimizer, max_lr=learning_rate, total_steps=total, pct_start=warm_up
     )
     return optimizer, schedule
-
-
-@torch.no_grad()
-def _mean_nll(model: FastFlow, batches: Iterator[list[Tensor]]) -> float:
-    """Return the mean over images and levels, nats per dimension."""
-    return torch.cat([model.nll(batch) for batch in batches]).mean().item()
