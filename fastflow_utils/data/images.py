@@ -108,6 +108,11 @@ def _full_scale(image: Image.Image, values: np.ndarray) -> int:
     low, high = values.min(), values.max()
     if not (low >= -ROUNDING and high <= 65535):  # true for NaN, too
         raise ValueError(f"values from {low:g} to {high:g}, expected finite ones from 0 to 65535")
+    if image.mode == "I" and high <= 255:
+        raise ValueError(
+            f"integers up to {high:g}, which may be of 8 or of 16 bits: convert the picture to "
+            "the mode 'L' or 'I;16'"
+        )
     if image.mode.startswith("I"):
         return 65535
     return next(scale for scale in (1, 255, 65535) if high <= scale)

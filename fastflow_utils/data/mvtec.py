@@ -106,7 +106,7 @@ def categories(root: Path | str) -> list[str]:
 
 def is_sample_set(root: Path | str, category: str) -> bool:
     """Whether a category's images are our own renderings: plots and tables must say so."""
-    return Path(root, category, "sample_set.json").is_file()
+    return Path(root, category, "sample_set.json").expanduser().is_file()
 
 
 def is_mvtec_ad(root: Path | str, category: str) -> bool:
@@ -130,11 +130,16 @@ def digest(root: Path | str, category: str) -> str:
 
     Two folders have the same digest if and only if the same files lie at the same places below
     the category's folder. What begins with a dot does not count.
+
+    Raises:
+        FastFlowError: If there is no file.
     """
-    folder = Path(root) / category
+    folder = Path(root).expanduser() / category
     walked = os.walk(folder, followlinks=True)
     files = [Path(place, name).relative_to(folder) for place, _, names in walked for name in names]
     places = sorted(file for file in files if not any(p.startswith(".") for p in file.parts))
+    if not places:
+        raise FastFlowError(f"there is no file in {folder}: expected a category's folder")
     with ThreadPoolExecutor() as pool:
         found = pool.map(sha256, [folder / place for place in places])
     lines = [f"{place.as_posix()} {own}\n" for place, own in zip(places, found, strict=True)]

@@ -111,6 +111,11 @@ class Evaluation:
             counts = self.dataset.counts()
             return [f"the test split holds {counts}: metrics need good and anomalous images"]
         size, empty, notes = self.maps.shape[-1], ~self.masks.flatten(1).any(1), []
+        if math.isinf(self.image_threshold):
+            notes.append(
+                "the model was never calibrated: its thresholds are infinite and call nothing "
+                "anomalous; fit or calibrate it"
+            )
         for defect in sorted(set(self.dataset.defects) - {"good"}):
             lost = empty[torch.tensor([name == defect for name in self.dataset.defects])]
             if lost.any():
@@ -150,17 +155,15 @@ def evaluate(
         batch_size: Images at a time.
 
     Raises:
-        FastFlowError: If the features are of another network, or of another number of images.
+        FastFlowError: If the features are of another network or of other images.
     """
     detector = model.for_inference()
     if features is None:
         features = extract(detector.backbone, dataset)
     features.check_source(detector.backbone)
-    if len(features) != len(dataset):
-        raise FastFlowError(
-            f"features of {len(features)} images for a data set of {len(dataset)}: give those of "
-            "this split"
-        )
+    features.check_images(dataset)
+    if batch_size < 1:
+        raise FastFlowError(f"batch_size={batch_size}: expected at least 1")
     size = detector.backbone.image_size
     maps = torch.empty(len(features), 1, size, size)
     with track(range(len(features)), "evaluating") as bar:

@@ -82,8 +82,12 @@ class Features(Dataset[list[Tensor]]):
         levels: One tensor (N, C_l, H_l, W_l) for each level, all with the same N.
         source: The backbone that made them; None where that is not known, or where they are no
             longer what it gave.
+        images: A digest of the image files, in order; None where that is not known.
         mapped: The memory maps that the levels lie in, if any. What was read is released after
             each reading: it stays in the system's cache, and is no memory of this process.
+
+    Raises:
+        FastFlowError: If there is no level, or they are of different numbers of images.
 
     Example:
         >>> features = Features([torch.rand(5, 3, 8, 8), torch.rand(5, 6, 4, 4)])
@@ -99,9 +103,15 @@ class Features(Dataset[list[Tensor]]):
         self,
         levels: Sequence[Tensor],
         source: Source | None = None,
+        images: str | None = None,
         mapped: Sequence[mmap.mmap] = (),
     ) -> None:
-        self.source = source
+        counts = [len(level) for level in levels]
+        if not counts or len(set(counts)) > 1:
+            raise FastFlowError(
+                f"levels of {counts} images: expected at least one level, all of the same images"
+            )
+        self.source, self.images = source, images
         self._levels = list(levels)
         self._mapped = mapped
 
@@ -127,7 +137,7 @@ class Features(Dataset[list[Tensor]]):
 
     def to(self, device: torch.device) -> "Features":
         """Return the features in the memory of a device."""
-        return Features([level.to(device) for level in self.levels], self.source)
+        return Features([level.to(device) for level in self.levels], self.source, self.images)
 
     def batches(self, batch_size: int) -> Iterator[list[Tensor]]:
         """Yield the features in order, ``batch_size`` images at a time."""
@@ -158,6 +168,28 @@ class Features(Dataset[list[Tensor]]):
             raise FastFlowError(
                 f"these features are of the backbone {self.source}, the model's backbone is "
                 f"{expected}: compute them with extract(model.backbone, dataset)"
+            )
+
+    def check_images(self, dataset: MVTecAD) -> None:
+        """Refuse features of other images than a data set's; those of unknown images pass.
+
+        Raises:
+            FastFlowError: If their number, their files or the order of these is another.
+
+        Example:
+            >>> features = Features([torch.rand(5, 24, 8, 8)])
+            >>> features.images is None  # as for everything that is made by hand
+            True
+        """
+        if len(self) != len(dataset):
+            raise FastFlowError(
+                f"features of {len(self)} images for a data set of {len(dataset)}: give those of "
+                "this split"
+            )
+        if self.images is not None and self.images != _digest_of(dataset):
+            raise FastFlowError(
+                f"these features are of other images than those of {dataset!r}, or of these in "
+                "another order: compute them with extract(model.backbone, dataset)"
             )
 
 
@@ -210,6 +242,8 @@ def extract(
         FastFlowError: If an image cannot be read, the data set and the backbone differ in image
             size, or a feature is not finite in float16.
     """
+    if batch_size < 1:
+        raise FastFlowError(f"batch_size={batch_size}: expected at least 1")
     if dataset.image_size != backbone.image_size:
         raise FastFlowError(
             f"the data set reads images of {dataset.image_size} px, the backbone expects "
@@ -217,20 +251,22 @@ def extract(
         )
     folder = Path(cache or os.environ.get("FASTFLOW_CACHE") or data_home() / "cache" / "features")
     folder.mkdir(parents=True, exist_ok=True)
-    source = Source.of(backbone)
-    entry = folder / _key(source, dataset)
+    source, images = Source.of(backbone), _digest_of(dataset)
+    entry = folder / _key(source, images)
     with FileLock(f"{entry}.lock"):
         if not _is_sound(entry):
             _compute(backbone, dataset, entry, batch_size)
-    return _open(entry, source)
+    return _open(entry, source, images)
 
 
-def _key(source: Source, dataset: MVTecAD) -> str:
-    made_by = (source.fingerprint, code_digest(*_CODE), versions(*_PACKAGES))
-    digest = hashlib.sha256(repr(made_by).encode())
-    for path in dataset.paths:
-        digest.update(sha256(path).encode())
-    return digest.hexdigest()[:32]
+def _digest_of(dataset: MVTecAD) -> str:
+    """Return a sha256 of the image files' bytes, in order."""
+    return hashlib.sha256("".join(map(sha256, dataset.paths)).encode()).hexdigest()
+
+
+def _key(source: Source, images: str) -> str:
+    made_by = (source.fingerprint, images, code_digest(*_CODE), versions(*_PACKAGES))
+    return hashlib.sha256(repr(made_by).encode()).hexdigest()[:32]
 
 
 def _is_sound(entry: Path) -> bool:
@@ -242,12 +278,12 @@ def _is_sound(entry: Path) -> bool:
         return False
 
 
-def _open(entry: Path, source: Source) -> Features:
+def _open(entry: Path, source: Source, images: str) -> Features:
     count = len(json.loads((entry / "manifest.json").read_text()))
     # Mode "c", copy on write: torch warns of memory that it cannot write, and nobody writes it.
     arrays = [np.load(entry / _file_name(level), mmap_mode="c") for level in range(count)]
     levels = [rearrange(torch.from_numpy(array), "n h w c -> n c h w") for array in arrays]
-    return Features(levels, source, [cast(Any, array)._mmap for array in arrays])
+    return Features(levels, source, images, [cast(Any, array)._mmap for array in arrays])
 
 
 def _file_name(level: int) -> str:

@@ -96,10 +96,10 @@ class FlowOptions:
             )
         if self.steps < 0:
             raise FastFlowError(f"steps={self.steps}: expected 0 or more")
-        for name in ("hidden_ratio", "clamp"):
+        for name, most in {"hidden_ratio": 100, "clamp": 100}.items():  # exp(clamp) is a number
             value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise FastFlowError(f"{name}={value}: expected a finite number above 0")
+            if not 0 < value <= most:
+                raise FastFlowError(f"{name}={value}: expected a number above 0, at most {most}")
 
     def kernel_size(self, step: int) -> int:
         """Return the kernel size of a step's subnet; steps are counted from 0."""
@@ -169,7 +169,8 @@ class FlowLayer(nn.Module):
             >>> Flow(4, FlowOptions(steps=2)).sample((3, 4, 8, 8)).shape
             torch.Size([3, 4, 8, 8])
         """
-        like = next(t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point())
+        tensors = [t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point()]
+        like = tensors[0] if tensors else torch.empty(0)
         z = torch.randn(*shape, generator=generator, dtype=like.dtype, device=like.device)
         return self.inverse(z)[0]
 

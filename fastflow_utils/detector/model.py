@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fastflow_utils.compute import Precision, check_seed, resolve_precision
 from fastflow_utils.data.images import Picture, as_images
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.flows import Flow, FlowLayer, FlowOptions, Subnet
 from fastflow_utils.detector.folding import FoldedFlow, NotFoldableError
 from fastflow_utils.detector.maps import check_map_options, combine, image_score, level_map
@@ -253,7 +254,7 @@ class FastFlow(Detector):
         *,
         smoothing: float = 4.0,
         top: float = 0.01,
-        precision: Precision | None = None,
+        precision: str | None = None,
         seed: int = 0,
         subnet: Subnet | None = None,
     ) -> None:
@@ -269,7 +270,7 @@ class FastFlow(Detector):
             flows,
             smoothing=smoothing,
             top=top,
-            precision=precision or resolve_precision(),
+            precision=resolve_precision(precision or "auto"),
         )
         self.flows.to(memory_format=torch.channels_last)
 
@@ -300,7 +301,10 @@ class FastFlow(Detector):
         return detector.eval()
 
     def for_inference(self) -> Detector:
-        """Return :meth:`folded`, or this model, with a warning, where it cannot be folded."""
+        """Return :meth:`folded`, or this model, with a warning, where it cannot be folded.
+
+        The unfolded flows compute in float32, whatever ``precision`` says.
+        """
         try:
             return self.folded()
         except NotFoldableError as error:
@@ -310,7 +314,7 @@ class FastFlow(Detector):
     @torch.no_grad()
     def calibrate(
         self,
-        batches: Iterable[Sequence[Tensor]],
+        data: Features | Iterable[Sequence[Tensor]],
         image_fpr: float = 0.1,
         pixel_fpr: float = 0.001,
     ) -> None:
@@ -323,16 +327,20 @@ class FastFlow(Detector):
         it is their highest. All is computed in the inference form, as new images will be.
 
         Args:
-            batches: Features of normal images that had no part in training.
+            data: Features of normal images that had no part in training, whole or in batches.
             image_fpr: Share of normal images to be called anomalous, in (0, 1).
             pixel_fpr: Share of normal images' pixels to be called anomalous, in (0, 1).
 
         Raises:
-            FastFlowError: If there is no image, or the model gives no finite likelihoods.
+            FastFlowError: If there is no image, the model gives no finite likelihoods, or the
+                features are of another network.
         """
         for name, share in {"image_fpr": image_fpr, "pixel_fpr": pixel_fpr}.items():
             if not 0 < share < 1:
                 raise FastFlowError(f"{name}={share}: expected a share between 0 and 1")
+        if isinstance(data, Features):
+            data.check_source(self.backbone)
+        batches = data.batches(16) if isinstance(data, Features) else data
         self.eval()
         detector = self.for_inference()
         by_batch = [detector.nll_maps(list(batch)) for batch in batches]
@@ -364,19 +372,18 @@ class FastFlow(Detector):
             **notes: Anything for people to read in ``config.json``, under "notes".
 
         Raises:
-            FastFlowError: If the flows have a subnet of one's own, which a file cannot hold.
+            FastFlowError: If the flows have a subnet of one's own, or a note is of a kind, that a
+                file cannot hold.
         """
         if self.has_own_subnet:
             raise FastFlowError(
                 "a model with a subnet of its own cannot be saved whole: keep its state_dict()"
             )
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         config = {
             "format": FORMAT,
             "backbone": {
                 "name": self.backbone.name,
-                "layers": self.backbone.layers,
+                "layers": list(map(int, self.backbone.layers)),
                 "image_size": self.backbone.image_size,
                 "fold": self.backbone.folded,
             },
@@ -385,9 +392,15 @@ class FastFlow(Detector):
             "precision": self.precision,
             "notes": notes,
         }
+        try:
+            text = json.dumps(config, indent=2) + "\n"
+        except TypeError as error:  # before anything is written
+            raise FastFlowError(f"notes {notes!r:.200}: expected what JSON can hold") from error
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         state = {key: value.cpu().contiguous() for key, value in self.state_dict().items()}
         safetensors.torch.save_file(state, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / "config.json").write_text(text)
         return folder
 
     @classmethod

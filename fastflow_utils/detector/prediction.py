@@ -58,12 +58,18 @@ def predict(
         others are done all the same.
 
     Raises:
-        FastFlowError: If an input does not exist, or there is no image at all.
+        FastFlowError: If an input does not exist, there is no image at all, or the model was never
+            calibrated.
     """
-    files = _find(inputs)
     heat_maps = Path(output) / "heat_maps"
+    files = _find(inputs, heat_maps)
     heat_maps.mkdir(parents=True, exist_ok=True)
     detector = model.for_inference()
+    if not detector.image_threshold.isfinite():
+        raise FastFlowError(
+            "the model was never calibrated, so it would call every picture good: fit it, or "
+            "calibrate it on normal images"
+        )
     rows, problems, taken = [], [], set[str]()
     with (Path(output) / "scores.csv").open("w", encoding="utf-8", newline="") as scores:
         table = csv.writer(scores, lineterminator="\n")
@@ -83,13 +89,24 @@ def predict(
     return pd.DataFrame(rows, columns=Prediction._fields), problems
 
 
-def _find(inputs: list[Path]) -> list[tuple[Path, Path]]:
-    """Each image that was asked for, and its name relative to what was given."""
+def _find(inputs: list[Path], heat_maps: Path) -> list[tuple[Path, Path]]:
+    """Each image that was asked for, and its name relative to what was given.
+
+    Hidden folders are left out, and the heat maps of an earlier call.
+    """
     files: list[tuple[Path, Path]] = []
     for given in inputs:
         if given.is_dir():
-            folders = [given, *sorted(path for path in given.rglob("*") if path.is_dir())]
-            found = [file for folder in folders for file in image_files(folder)]
+            below = sorted(path for path in given.rglob("*") if path.is_dir())
+            hidden = {path for path in below if not _is_searched(path.relative_to(given))}
+            folders = [given, *(path for path in below if path not in hidden)]
+            own = heat_maps.resolve()
+            found = [
+                file
+                for folder in folders
+                if folder.resolve() != own
+                for file in image_files(folder)
+            ]
             files += [(file, file.relative_to(given)) for file in found]
         elif given.is_file():
             files.append((given, Path(given.name)))
@@ -100,6 +117,10 @@ def _find(inputs: list[Path]) -> list[tuple[Path, Path]]:
             f"no images in {', '.join(map(str, inputs))}: expected PNG, JPEG, BMP, TIFF or WebP"
         )
     return files
+
+
+def _is_searched(relative: Path) -> bool:
+    return not any(part.startswith(".") for part in relative.parts)
 
 
 def _judge(detector: Detector, file: Path) -> tuple[Tensor, float]:

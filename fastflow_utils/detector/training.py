@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 
 import pandas as pd
@@ -97,12 +98,14 @@ def fit(
         KeyboardInterrupt: After Ctrl-C. The model is calibrated by then, as usable as the batches
             done so far have made it, for whoever catches this.
     """
-    _check(epochs, batch_size, learning_rate)
+    _check(epochs, batch_size, learning_rate, weight_decay, image_fpr, pixel_fpr)
     features = _features(model, data)
     order = torch.Generator().manual_seed(check_seed(seed))
     images, held_out = hold_out(len(features), order)
     batches = math.ceil(len(images) / batch_size)
     parameters = list(model.flows.parameters())
+    if not parameters:
+        raise FastFlowError("the model's flows have no steps, so nothing to learn: give them some")
     optimizer, schedule = _optimizer(parameters, learning_rate, weight_decay, epochs * batches)
     levels, dtype = len(model.flows), dtype_of(model.precision)
 
@@ -145,11 +148,18 @@ def fit(
             ]
         return torch.cat(seen).mean().item()
 
+    first = features[images[:32]]  # ActNorm measures mean and variance on many images
+    if not all(h.isfinite().all() for h in first):
+        raise FastFlowError(
+            "the features are not finite: compute them again, or take other layers"
+        )
     history: list[dict[str, float]] = []
     start = time.perf_counter()
+    for threshold in (model.image_threshold, model.pixel_threshold):
+        threshold.fill_(math.inf)  # an earlier training's are not this one's
     model.train()
     with torch.no_grad():
-        model.nll(features[images[:32]])  # ActNorm measures mean and variance on many images
+        model.nll(first)
     try:
         with track(range(epochs * batches), "training") as bar:
             for epoch in range(1, epochs + 1):
@@ -177,20 +187,35 @@ def fit(
                     after_epoch(epoch)
                     start += time.perf_counter() - paused
                 model.train()
-    except KeyboardInterrupt:
         model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
+    except KeyboardInterrupt:
+        try:
+            model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
+        except FastFlowError as error:
+            warnings.warn(f"interrupted, and not calibrated: {error}", stacklevel=2)
         raise
-    model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
     return pd.DataFrame(history)
 
 
-def _check(epochs: int, batch_size: int, learning_rate: float) -> None:
-    if epochs < 1 or batch_size < 1:
-        raise FastFlowError(
-            f"cannot train with epochs={epochs}, batch_size={batch_size}: each must be at least 1"
-        )
+def _check(
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    image_fpr: float,
+    pixel_fpr: float,
+) -> None:
+    """Refuse before the first second of training what would end it, or its calibration."""
+    for name, number in {"epochs": epochs, "batch_size": batch_size}.items():
+        if not isinstance(number, int) or number < 1:
+            raise FastFlowError(f"{name}={number}: expected a whole number, at least 1")
     if not 0 < learning_rate < math.inf:
         raise FastFlowError(f"learning_rate={learning_rate}: expected a finite number above 0")
+    if not 0 <= weight_decay < math.inf:
+        raise FastFlowError(f"weight_decay={weight_decay}: expected a finite number, 0 or more")
+    for name, share in {"image_fpr": image_fpr, "pixel_fpr": pixel_fpr}.items():
+        if not 0 < share < 1:
+            raise FastFlowError(f"{name}={share}: expected a share between 0 and 1")
 
 
 def _features(model: FastFlow, data: Features | MVTecAD) -> Features:
@@ -199,7 +224,17 @@ def _features(model: FastFlow, data: Features | MVTecAD) -> Features:
         if data.split != "train":
             raise FastFlowError(f"the {data.split} split: expected the training images")
         data = extract(model.backbone, data)
+    if not isinstance(data, Features):
+        raise FastFlowError(
+            f"cannot train on {type(data).__name__}: expected Features or a data set's training "
+            "split"
+        )
     data.check_source(model.backbone)
+    if data.channels != model.backbone.channels:
+        raise FastFlowError(
+            f"features of {data.channels} channels for a model of {model.backbone.channels}: "
+            "compute them with extract(model.backbone, dataset)"
+        )
     if model.device.type == "cpu":
         return data  # where they lie: in memory, or in the files of the cache
     return data.to(model.device)  # once, instead of with every batch

@@ -79,6 +79,7 @@ def train(
         KeyboardInterrupt: After Ctrl-C: half a training is no variant.
     """
     check_seed(seed)
+    test.check_source(backbone)
     model = recipe.build_model(backbone, seed)
     history = fit(model, features, seed=seed, **recipe.training(len(features)))
     held_out = hold_out(len(features), torch.Generator().manual_seed(seed))[1]

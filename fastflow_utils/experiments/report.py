@@ -168,11 +168,11 @@ FAILED = ["data", "recipe", "precision", "category", "seed", "error", "place", "
 
 
 def _description(metrics: dict[str, Any], about: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what a run started from; a plain `fastflow run` does not tell weights and images."""
-    about = about or {"weights_sha256": "not recorded"}
+    """Return what a run started from."""
+    about = about or metrics
     return {
         "recipe": describe(recipe_of(metrics["recipe"])),
-        "weights": about["weights_sha256"] or "",
+        "weights": about.get("weights_sha256", "not recorded") or "",
         "weights_name": Path(about.get("weights") or "").name,
         "versions": json.dumps(dict(metrics.get("versions", {})), sort_keys=True),
         "code": metrics.get("code_sha256", "not recorded"),

@@ -236,6 +236,8 @@ def _run_locked(job: Job, output: Path, device: str) -> None:
         )
     _write_down(job, output, "started")
     try:
+        if digest(job.root, job.category) != job.data_sha256:
+            raise FastFlowError(f"the images of {job.category} have changed since the plan")
         run(
             job.recipe,
             job.root,

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from fastflow_utils.compute import check_seed
-from fastflow_utils.data.mvtec import MVTecAD, is_mvtec_ad, is_sample_set
+from fastflow_utils.data.images import sha256
+from fastflow_utils.data.mvtec import MVTecAD, digest, is_mvtec_ad, is_sample_set
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
 from fastflow_utils.detector.features import Features, extract
@@ -24,6 +25,10 @@ from fastflow_utils.experiments.tables import MVTEC_AD, SAMPLE_SET
 from fastflow_utils.provenance import result_digest, versions
 
 __all__ = ["Run", "data_name", "run"]
+
+
+CODE = result_digest()
+"""Of the code as it was imported: a later edit of the files is not what computes."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,15 @@ def run(
     check_seed(seed)
     seconds = _Stopwatch()
     train, test = _splits(root, category, recipe.image_size)
+    data_sha256, weights_sha256 = digest(root, category), weights and sha256(weights)
     vanished = test.check_masks()
     output = _prepared(Path(output))
     backbone = (backbone or recipe.build_backbone(weights)).to(device)
+    if (backbone.name, backbone.image_size) != (recipe.backbone, recipe.image_size):
+        raise FastFlowError(
+            f"the backbone {backbone.name} at {backbone.image_size} px is not the recipe's, "
+            f"{recipe.backbone} at {recipe.image_size} px"
+        )
     train_features, test_features = (
         extract(backbone, each, cache=cache) for each in (train, test)
     )
@@ -100,13 +111,15 @@ def run(
         "category": category,
         "sample_set": test.is_sample_set,
         "data": data_name(root, category),
+        "data_sha256": data_sha256,
+        "weights_sha256": weights_sha256,
         "vanished_masks": vanished,
         "notes": evaluation.notes(),
         "recipe": asdict(recipe),
         "device": str(device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
-        "code_sha256": result_digest(),
+        "code_sha256": CODE,
     }
     write_json(output / "metrics.json", metrics)
     return Run(model, history, evaluation, metrics)

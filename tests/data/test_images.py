@@ -180,3 +180,10 @@ def test_no_picture_at_all(nothing):
 
 def test_a_folder_is_no_picture(tmp_path: Path):
     refused(lambda: as_images(tmp_path, 8), str(tmp_path))
+
+
+def test_integers_that_may_be_of_8_or_16_bits_are_refused():
+    """A 32-bit picture of grey values up to 255 was read as black."""
+    grey = Image.new("L", (4, 4), 200).convert("I")
+    with pytest.raises(FastFlowError, match="'L' or 'I;16'"):
+        as_image(grey)

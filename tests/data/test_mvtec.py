@@ -22,6 +22,7 @@ from fastflow_utils.data.mvtec import (
     digest,
     is_mvtec_ad,
 )
+from fastflow_utils.data.sample_set import make
 from fastflow_utils.errors import FastFlowError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "mvtec"
@@ -671,3 +672,13 @@ def test_real_categories_have_the_official_counts(category):
     assert sample.image.shape == (3, 64, 64)
     assert sample.mask.any()
     assert 0.2 < sample.image.mean() < 0.9
+
+
+def test_a_root_in_the_home_folder_is_the_same_data(tmp_path, monkeypatch):
+    """The sample set was 'MVTec AD' there, and every digest that of nothing."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make(tmp_path / "own", ["bottle"], size=64, train=2, good=1, per_defect=1)
+    assert mvtec.is_sample_set("~/own", "bottle")
+    assert mvtec.digest("~/own", "bottle") == mvtec.digest(tmp_path / "own", "bottle")
+    with pytest.raises(FastFlowError, match="no file"):
+        mvtec.digest(tmp_path, "nothing")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.maps import NORMAL_LEVEL, image_score
 from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.prediction import predict
 from fastflow_utils.detector.training import fit, hold_out
 from fastflow_utils.errors import FastFlowError
 
@@ -294,10 +296,8 @@ def test_another_seed_is_another_order(backbone):
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_reason(backbone):
-    features = dependent()
-    features.levels[1][3] = float("inf")
     with pytest.raises(FastFlowError, match="training diverged"):
-        fit(FastFlow(backbone, FlowOptions(steps=1)), features, epochs=1)
+        fit(FastFlow(backbone, FlowOptions(steps=1)), dependent(), learning_rate=1e30)
 
 
 def test_held_out_images_have_no_part_in_training(backbone):
@@ -463,3 +463,120 @@ def test_the_format_of_a_saved_model_is_checked(model, tmp_path, format):
 def test_calibration_refuses_what_is_not_finite(model, backbone):
     with pytest.raises(FastFlowError, match="not finite"):
         model.calibrate([[torch.full_like(h, math.nan) for h in noise(backbone)]])
+
+
+# What a review found: each was accepted, or lost a training, without a word
+
+
+@pytest.fixture
+def of_another(tiny, tmp_path, monkeypatch) -> Features:
+    """Features of the tiny training split by an untrained network of the same shape."""
+    monkeypatch.setenv("FASTFLOW_CACHE", str(tmp_path / "cache"))
+    untrained = Backbone("efficientnet_lite0", image_size=64, pretrained=False)
+    return extract(untrained, MVTecAD(tiny, "disc", "train", 64))
+
+
+def test_features_of_another_network_are_refused_wherever_they_enter(backbone, of_another, tiny):
+    model = FastFlow(backbone, FlowOptions(steps=1))
+    for use in (
+        lambda: fit(model, of_another),
+        lambda: evaluate(model, MVTecAD(tiny, "disc", "train", 64), of_another),
+        lambda: model.calibrate(of_another),
+    ):
+        with pytest.raises(FastFlowError, match="these features are of the backbone"):
+            use()
+
+
+def test_features_of_other_images_are_refused(backbone, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTFLOW_CACHE", str(tmp_path))
+    test = MVTecAD(tiny, "disc", "test", 64)
+    features = extract(backbone, test)
+    test.paths.reverse()  # the same number of images, in another order
+    with pytest.raises(FastFlowError, match="of other images"):
+        evaluate(FastFlow(backbone, FlowOptions(steps=1)), test, features)
+
+
+def test_ctrl_c_while_the_thresholds_are_set_keeps_the_training(backbone, monkeypatch):
+    model, calibrate, calls = FastFlow(backbone, FlowOptions(steps=1)), FastFlow.calibrate, []
+
+    def press(self, *arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        calibrate(self, *arguments)
+
+    monkeypatch.setattr(FastFlow, "calibrate", press)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, dependent(), epochs=1)
+    assert model.image_threshold.isfinite()
+
+
+def test_ctrl_c_is_raised_again_even_where_nothing_can_be_calibrated(backbone):
+    model = FastFlow(backbone, FlowOptions(steps=1))
+
+    def spoil(epoch: int) -> None:
+        next(model.flows.parameters()).data.fill_(math.nan)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="not calibrated"):
+        fit(model, dependent(), epochs=2, after_epoch=spoil)
+
+
+def test_thresholds_of_an_earlier_training_are_forgotten(backbone):
+    model, seen = FastFlow(backbone, FlowOptions(steps=1)), []
+    fit(model, dependent(), epochs=1)
+    fit(model, dependent(), epochs=1, after_epoch=lambda _: seen.append(model.image_threshold + 0))
+    assert seen == [math.inf] and model.image_threshold.isfinite()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"image_fpr": 0}, {"pixel_fpr": 1}, {"weight_decay": -1}),
+        *({"epochs": 1.5}, {"batch_size": 2.0}, {"learning_rate": math.nan}),
+    ],
+)
+def test_what_would_end_a_training_is_named_before_it(backbone, options):
+    model = FastFlow(backbone, FlowOptions(steps=1))
+    before = [parameter.clone() for parameter in model.flows.parameters()]
+    with pytest.raises(FastFlowError, match=next(iter(options))):
+        fit(model, dependent(), **options)
+    assert all(map(torch.equal, before, model.flows.parameters()))
+
+
+def test_data_that_cannot_be_trained_on_is_named(backbone):
+    model = FastFlow(backbone, FlowOptions(steps=1))
+    wrong = {
+        "not finite": Features([torch.full((4, c, 2, 2), math.nan) for c in backbone.channels]),
+        "channels": Features([torch.rand(4, 3, 2, 2)] * 3),
+        "list": [torch.rand(4, 3, 2, 2)],
+    }
+    for named, data in wrong.items():
+        with pytest.raises(FastFlowError, match=named):
+            fit(model, data)
+    with pytest.raises(FastFlowError, match="no steps"):
+        fit(FastFlow(backbone, FlowOptions(steps=0)), dependent())
+    with pytest.raises(FastFlowError, match=r"levels of \[2, 3\] images"):
+        Features([torch.rand(2, 3, 2, 2), torch.rand(3, 3, 2, 2)])
+
+
+def test_a_precision_is_resolved_or_refused_when_the_model_is_made(backbone):
+    assert FastFlow(backbone, precision="auto").precision in ("float32", "bfloat16")
+    with pytest.raises(FastFlowError, match="float16"):
+        FastFlow(backbone, precision="float16")
+
+
+def test_a_note_that_json_cannot_hold_leaves_an_older_model_whole(model, tmp_path):
+    folder = model.save(tmp_path / "model")
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(FastFlowError, match="what JSON can hold"):
+        model.save(folder, when=object())
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_an_uncalibrated_model_says_so(backbone, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTFLOW_CACHE", str(tmp_path / "cache"))
+    model, test = FastFlow(backbone, FlowOptions(steps=1)), MVTecAD(tiny, "disc", "test", 64)
+    assert "never calibrated" in evaluate(model, test).notes()[0]
+    with pytest.raises(FastFlowError, match="never calibrated"):
+        predict(model, [Path(test.paths[0])], tmp_path / "seen")

@@ -89,6 +89,7 @@ def test_wrong_values_have_no_score(model, wrong):
 def broken(model: FastFlow) -> FastFlow:
     copy = FastFlow(model.backbone, FlowOptions(steps=1)).eval()
     copy.level_mean.fill_(torch.nan)
+    copy.image_threshold.fill_(0.5)
     return copy
 
 
@@ -212,3 +213,14 @@ def test_no_terminal_is_too_old_for_a_name(model, tmp_path, monkeypatch, encodin
     assert b"3 images scored" in out.buffer.getvalue()
     assert b"error: cannot read" in err.buffer.getvalue()
     assert {path_of(row["path"]) for row in rows_of(tmp_path / "out")} == set(files)
+
+
+def test_neither_its_own_heat_maps_nor_hidden_folders_are_pictures(model, tmp_path):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.png")
+    for _ in range(2):
+        table, _ = predict(model, [tmp_path], tmp_path)
+        assert [Path(path).name for path in table["path"]] == ["a.png"]
+    with pytest.raises(FastFlowError, match="no images"):
+        predict(model, [tmp_path / "heat_maps"], tmp_path)

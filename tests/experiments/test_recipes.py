@@ -258,3 +258,18 @@ def test_auto_is_one_of_the_two_without_the_variable(monkeypatch):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FastFlowError, match="no recipe at"):
         recipe_for(config=tmp_path / "none.yaml")
+
+
+NO_RECIPES = {
+    "not UTF-8": b"epochs: \xff",
+    "names no field": b"1: 2",
+    "smoothing": b"smoothing: 1.0e+308",
+    "not YAML": b"epochs: " + b"9" * 5000,
+}
+
+
+@pytest.mark.parametrize(("named", "content"), NO_RECIPES.items())
+def test_a_file_that_is_no_recipe_is_named(tmp_path, named, content):
+    (tmp_path / "recipe.yaml").write_bytes(content)
+    with pytest.raises(FastFlowError, match=named):
+        recipe_for(config=tmp_path / "recipe.yaml")

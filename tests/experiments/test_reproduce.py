@@ -21,12 +21,14 @@ from test_cli import fastflow
 from fastflow_utils.compute import Precision
 from fastflow_utils.data.mvtec import digest
 from fastflow_utils.detector import features
+from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.engines import Lost, local, on_ray
 from fastflow_utils.experiments.recipes import recipe_for
 from fastflow_utils.experiments.report import FORMATS
 from fastflow_utils.experiments.reproduce import Job, Outcome, plan, reproduce
+from fastflow_utils.experiments.run import run
 
 RECIPE = recipe_for(image_size=64, epochs=1)
 BOTH = get_args(Precision)
@@ -408,3 +410,18 @@ def test_masks_that_vanish_cost_no_run(tiny, tmp_path, capsys):
     assert fastflow("report", tmp_path / "runs") == 0
     printed = capsys.readouterr().out
     assert "empty at 64 px" in printed and "–" in printed
+
+
+def test_images_that_changed_since_the_plan_are_not_run_under_its_key(pair, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(pair / "disc", root / "disc")
+    [job] = plan(root, [RECIPE])
+    (root / "disc" / "train" / "good" / "000.png").unlink()
+    [outcome] = reproduce([job], tmp_path / "runs", **ONE_THREAD)
+    assert "have changed since the plan" in outcome.error
+
+
+def test_a_backbone_that_is_not_the_recipes_is_refused(pair, tmp_path):
+    other = Backbone("efficientnet_lite0", image_size=96)
+    with pytest.raises(FastFlowError, match="at 96 px is not the recipe's"):
+        run(RECIPE, pair, "disc", tmp_path, backbone=other)

@@ -102,9 +102,9 @@ class Recipe:
             "pixel_fpr": (0 < _number(self.pixel_fpr) < 1, "a number between 0 and 1"),
         }
         if found["image_size"][0]:
-            is_finite = 0 <= _number(self.smoothing) < math.inf
+            is_small = 0 <= _number(self.smoothing) < self.image_size
             found["smoothing"] = (
-                is_finite and blur_reach(self.smoothing) < self.image_size,
+                is_small and blur_reach(self.smoothing) < self.image_size,
                 f"a number from 0 to {(self.image_size - 1) // 3}, a third of the image",
             )
         return found
@@ -228,11 +228,13 @@ def _number(value: object) -> float:
 def _read(text: str, source: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number of 5,000 digits, say
         detail = " ".join(str(error).split())
         raise FastFlowError(f"{source} is not YAML: {detail}") from error
     if not isinstance(values, dict):
         raise FastFlowError(f"{source}: expected lines like 'epochs: 4', found {values!r:.60}")
+    if odd := [key for key in values if not isinstance(key, str)]:
+        raise FastFlowError(f"{source}: {odd[0]!r} names no field of a recipe")
     return cast(dict[str, Any], values)
 
 
@@ -290,7 +292,10 @@ def recipe_for(
         path = Path(config)
         if not path.is_file():
             raise FastFlowError(f"no recipe at '{path}': expected a YAML file with recipe fields")
-        given = _read(path.read_text(), str(path))
+        try:
+            given = _read(path.read_text(encoding="utf-8"), str(path))
+        except UnicodeDecodeError as error:
+            raise FastFlowError(f"{path} is not UTF-8: expected a YAML file") from error
     start = _packaged(backbone or given.get("backbone", BUNDLED))
     options = {key: value for key, value in values.items() if value is not None}
     wanted = {**given, **options, "backbone": start.backbone}
