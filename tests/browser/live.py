@@ -180,7 +180,7 @@ class Widget:
     controls: list[Control]
 
 
-def run_all(page: Page, limit: float = 300) -> None:
+def run_all(page: Page, limit: float = 900) -> None:
     """Run every cell, and wait until all have run or ``limit`` seconds have passed."""
     page.evaluate(RUN_ALL, 1000 * limit)
 
