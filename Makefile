@@ -21,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # A .venv that was copied or moved here, or whose Python is gone, is not ready.
 $(shell grep -qsxF "$(CURDIR)" .venv/ready-* && $(PY) -c "" 2>/dev/null || rm -f .venv/ready-*)
 
-.PHONY: help tutorial test test-browser setup lab notebooks results bench sample-set course cost lint lock clean
+.PHONY: help tutorial test test-browser setup lab notebooks results bench gpu sample-set course cost lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,11 @@ results: $(READY)  ## measure on the sample set, and real images DATA=folder WEI
 
 bench: $(READY) $(if $(DATA),build/peer/ready)  ## speed beside the peer, DATA=folder WEIGHTS=file
 	@$(PY) tests/benchmarks/speed.py $(if $(DATA),--data $(DATA)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+gpu: $(READY) build/peer/ready  ## all measurements of a GPU: speed beside the peer, cost, accuracy
+	@$(PY) tests/benchmarks/speed.py --device cuda --parts inference,arithmetic,runs,quality \
+	    --data $(DATA) --weights $(WEIGHTS)
+	@$(PY) tests/benchmarks/cost.py --device cuda
 
 sample-set: $(READY)  ## how hard the sample set is, three seeds; its contact sheet
 	@$(PY) tests/benchmarks/sample_set.py

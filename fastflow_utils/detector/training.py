@@ -48,6 +48,7 @@ def fit(
     *,
     epochs: int = 5,
     batch_size: int = 2,
+    positions: int | None = None,
     learning_rate: float = 3e-3,
     weight_decay: float = 1e-5,
     image_fpr: float = 0.1,
@@ -79,6 +80,9 @@ def fit(
         epochs: Passes over the features.
         batch_size: Images in a batch; the last batch of an epoch may be smaller. Each image holds
             hundreds of positions, and small batches give more steps for the same time.
+        positions: A fine level has so many that few images say it all: each level takes the
+            batch's first images only, as many as have no more positions than this, but at least
+            one. Default: all images.
         learning_rate: The peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         image_fpr: Share of normal images that the image threshold may call anomalous.
@@ -88,7 +92,7 @@ def fit(
             it learn. Its time does not count in ``seconds``.
 
     Returns:
-        One row an epoch: ``epoch``, ``nll`` (mean over the epoch's images and over levels, nats
+        One row an epoch: ``epoch``, ``nll`` (mean over what was learnt from, and over levels, nats
         per dimension), ``nll_0`` ... for each level, ``held_out_nll`` (after the epoch, mean over
         held-out images and levels), ``learning_rate``, ``seconds`` so far.
 
@@ -98,7 +102,7 @@ def fit(
         KeyboardInterrupt: After Ctrl-C. The model is calibrated by then, as usable as the batches
             done so far have made it, for whoever catches this.
     """
-    _check(epochs, batch_size, learning_rate, weight_decay, image_fpr, pixel_fpr)
+    _check(epochs, batch_size, positions, learning_rate, weight_decay, image_fpr, pixel_fpr)
     features = _features(model, data)
     order = torch.Generator().manual_seed(check_seed(seed))
     images, held_out = hold_out(len(features), order)
@@ -115,24 +119,30 @@ def fit(
             return model.nll_map(level, h).mean(dim=(1, 2, 3))
 
     def learn(level: int, h: Tensor) -> Tensor:
-        found = loss(level, h)
-        (found.mean() / levels).backward()
+        """Return the mean loss of what the level has learnt from."""
+        found = loss(level, h[: images_of(h)]).mean()
+        (found / levels).backward()
         return found.detach()
 
+    def images_of(h: Tensor) -> int:
+        """Return how many images of a batch a level learns from."""
+        here = h.shape[2] * h.shape[3]
+        return len(h) if positions is None else max(1, positions // here)
+
     def learn_epoch() -> list[float]:
-        """Return each level's mean loss over the epoch's images."""
-        seen: list[Tensor] = []
+        """Return each level's mean loss over the epoch's batches."""
+        total = torch.zeros(levels, device=model.device)
         shuffled = images[torch.randperm(len(images), generator=order)]
         with in_threads(levels, model.device) as each:
             for index in shuffled.split(batch_size):
                 optimizer.zero_grad()
                 losses = each(learn, range(levels), features[index])
-                seen.append(torch.stack(list(losses), dim=1))
+                total += len(index) * torch.stack(list(losses))
                 torch.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
                 optimizer.step()
                 schedule.step()
                 bar.update()
-        means: list[float] = torch.cat(seen).mean(0).tolist()
+        means: list[float] = (total / len(images)).tolist()
         return means
 
     def held_out_batches(size: int = 16) -> Iterator[list[Tensor]]:
@@ -200,13 +210,16 @@ def fit(
 def _check(
     epochs: int,
     batch_size: int,
+    positions: int | None,
     learning_rate: float,
     weight_decay: float,
     image_fpr: float,
     pixel_fpr: float,
 ) -> None:
     """Refuse before the first second of training what would end it, or its calibration."""
-    for name, number in {"epochs": epochs, "batch_size": batch_size}.items():
+    whole = {"epochs": epochs, "batch_size": batch_size}
+    whole |= {} if positions is None else {"positions": positions}
+    for name, number in whole.items():
         if not isinstance(number, int) or number < 1:
             raise FastFlowError(f"{name}={number}: expected a whole number, at least 1")
     if not 0 < learning_rate < math.inf:

@@ -52,13 +52,22 @@ def mask(category: Path, path: Path) -> np.ndarray:
     return np.array(picture) > 127
 
 
+def wait(device: torch.device) -> None:
+    """Wait until a GPU has done what it was asked to; on a CPU nothing is pending."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def milliseconds(function: Callable[[], object], repeats: int = 5) -> float:
     """As in speed.py, which cannot be imported here: the peer has an environment of its own."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     function()
     durations = []
     for _ in range(repeats):
+        wait(device)
         start = time.perf_counter()
         function()
+        wait(device)
         durations.append(time.perf_counter() - start)
     return 1000 * statistics.median(durations)
 
@@ -85,6 +94,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="of timm's ResNet18")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--on-demand", action="store_true", help="a line asks for each answer")
     parser.add_argument("--inference", action="store_true", help="measure that, not training")
@@ -93,9 +103,11 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     model = FastflowModel((SIZE, SIZE), "resnet18", pre_trained=False, hidden_ratio=1.0)
     model.feature_extractor.load_state_dict(torch.load(arguments.weights, weights_only=True))
+    device = torch.device(arguments.device)
+    model.to(device)
     if arguments.inference:
         files = sorted((arguments.category / "test").glob("*/*.png"))[:16]
-        batch = torch.stack([image(file) for file in files])
+        batch = torch.stack([image(file) for file in files]).to(device)
         model.eval()
         while not arguments.on_demand or sys.stdin.readline():
             print(json.dumps(inference(model, batch)), flush=True)
@@ -104,8 +116,8 @@ def main() -> None:
         return
     good = sorted((arguments.category / "train" / "good").glob("*.png"))
     files = sorted((arguments.category / "test").glob("*/*.png"))
-    train = torch.stack([image(file) for file in good])
-    test = torch.stack([image(file) for file in files])
+    train = torch.stack([image(file) for file in good]).to(device)
+    test = torch.stack([image(file) for file in files]).to(device)
     labels = np.array([file.parent.name != "good" for file in files])
     truth = np.stack([mask(arguments.category, file) for file in files])[:, ::2, ::2].ravel()
     loss_of = FastflowLoss()
@@ -122,11 +134,13 @@ def main() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        wait(device)
         seconds += time.perf_counter() - start
         model.eval()
         start = time.perf_counter()
         with torch.no_grad():
-            maps = torch.cat([model(batch).anomaly_map for batch in test.split(16)])[:, 0].numpy()
+            batches = [model(batch).anomaly_map for batch in test.split(16)]
+            maps = torch.cat(batches)[:, 0].cpu().numpy()
         infer = (time.perf_counter() - start) / len(test) * 1e3
         pixels = maps[:, ::2, ::2].ravel()
         precision, recall, _ = precision_recall_curve(truth, pixels)

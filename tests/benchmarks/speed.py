@@ -1,20 +1,26 @@
-"""Measure speed and memory beside the peer, and write the README's table; `make bench` calls this.
+"""Measure speed and memory beside the peer and write the README's tables: `make bench`.
 
     make bench DATA=MVTEC_ROOT WEIGHTS=resnet18.pth    # measure all of it, then write
-    make bench                                         # write the table from speed.json
+    make bench                                         # write the tables from speed.json
+    make gpu DATA=MVTEC_ROOT WEIGHTS=resnet18.pth      # both on a GPU, into speed_cuda.json
 
-Four parts, on the same images, weights, threads and machine:
+Everything is measured in two modes, each in a process of its own, and the peer in the same mode:
+as on a plain laptop (float32, AVX2, whatever else the processor could do), and with all that the
+processor has. Six parts, on the same images, weights, threads and machine:
 
-quality    Seconds from image files (decoding, features and all) to the first evaluation at which
-           the pixel AUROC reaches what the peer has after ten epochs; the peer's seconds are those
-           of its training alone. Ours is evaluated after each epoch of its recipe. The peer does
-           an epoch, one of ours learns, the peer does the next: what else the machine does meets
-           both.
-inference  From tensors to maps and scores, batches of 16 and of 1; the backbone alone, the flow
-           alone. Ours and the peer in turn.
-runs       `fastflow run` in a process of its own with a cold feature cache: the command's
-           duration, its stages, its peak of resident memory (files mapped into it included).
-growth     One epoch against the number of images, the image size and the flow steps.
+quality     Seconds from image files (decoding, features and all) to the first evaluation at which
+            the pixel AUROC reaches what the peer has after ten epochs; the peer's seconds are
+            those of its training alone. Ours is evaluated after each epoch of its recipe. The peer
+            does an epoch, one of ours learns, the peer does the next: what else the machine does
+            meets both.
+inference   From tensors to maps and scores, batches of 16 and of 1; the backbone alone, the flow
+            alone. Ours and the peer in turn.
+arithmetic  Floating-point operations of each stage, counted by torch, over its time: how far it
+            is from a product of two large matrices on the same cores.
+starts      Processor seconds of commands and imports, in turn with those of `import torch`.
+runs        `fastflow run` in a process of its own with a cold feature cache: the command's
+            duration, its stages, its peak of resident memory (files mapped into it included).
+growth      One epoch against the number of images, the image size and the flow steps; in one mode.
 
 Everything is kept in ``speed.json`` beside this file, with versions and the CPU. The peer is
 anomalib in its own virtual environment, which `make bench` sets up: ``peer.py``. The command ends
@@ -26,12 +32,13 @@ import json
 import math
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -39,31 +46,51 @@ from typing import Any
 import numpy as np
 import torch
 from bars import at_most, stop_if_missed
-from results import README, written
+from results import METRICS, README, written
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from fastflow_utils.compute import resolve_precision
+from fastflow_utils.compute import resolve_precision, select_device
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.metrics import auroc
+from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.training import fit, hold_out
 from fastflow_utils.experiments.recipes import recipe_for
 from fastflow_utils.provenance import versions
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "speed.json"
+PAGE = HERE / "README.md"
+PLAIN, FULL, GPU = "float32, AVX2", "all the processor has", "GPU"
+MODES = {  # what each needs in the environment before torch is loaded
+    PLAIN: {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "FASTFLOW_PRECISION": "float32",
+    },
+    FULL: {},
+    GPU: {},
+}
 CATEGORIES = ("bottle", "metal_nut")
 DEFAULT = "efficientnet_lite0"
 BACKBONES = {DEFAULT: "EfficientNet-Lite0 (default)", "resnet18": "ResNet18"}
 EPOCHS = 10  # of the peer
 TURNS = {2: "efficientnet_lite0", 5: "resnet18", 8: "efficientnet_lite0"}
-ROUNDS = 5  # of inference
+ROUNDS = 5  # of inference and starts
 GROWTH = {
     "images": (100, 200, 400, 800),
     "image_size": (128, 256, 512),
     "steps": (4, 8, 16),
 }
 
+
+BOTTLE, SCREW = "bottle, default", "screw at 448 px, default, one epoch"
+IMPORT = "from fastflow_utils import FastFlow, Backbone"
+PREDICT = "fastflow predict, one picture"
+NUMPY, TORCH = "import numpy, pandas", "import torch"  # what the starts are held against
 
 WATCH = """
 import json, resource, subprocess, sys, time
@@ -74,6 +101,9 @@ print(json.dumps([time.perf_counter() - start, peak]))
 """
 
 
+DEVICE = select_device("cpu")  # --device changes it
+
+
 class Peer:
     """The peer in its own process, which answers each line with a line."""
 
@@ -81,6 +111,7 @@ class Peer:
         self.process = subprocess.Popen(
             [
                 *(str(python), "-W", "ignore", str(HERE / "peer.py"), "--on-demand"),
+                *("--device", DEVICE.type),
                 *("--category", str(category), "--weights", str(weights)),
                 *("--threads", str(torch.get_num_threads()), *options),
             ],
@@ -110,11 +141,11 @@ def learn(data: Path, category: str, backbone_name: str, weights: Path, seed: in
     rows: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:
         train, test = (MVTecAD(data, category, name) for name in ("train", "test"))
-        test_features = extract(recipe.build_backbone(given), test, cache=folder)
+        test_features = extract(recipe.build_backbone(given).to(DEVICE), test, cache=folder)
         start = time.perf_counter()
-        backbone = recipe.build_backbone(given)
+        backbone = recipe.build_backbone(given).to(DEVICE)
         features = extract(backbone, train, cache=folder)
-        model = recipe.build_model(backbone, seed)
+        model = recipe.build_model(backbone, seed).to(DEVICE)
         _, held_out = hold_out(len(train), torch.Generator().manual_seed(seed))
         away = 0.0
 
@@ -160,27 +191,37 @@ def quality(data: Path, weights: Path, python: Path) -> dict[str, Any]:
 
 def milliseconds(function: Callable[[], object], repeats: int = 5) -> float:
     """Return the median duration."""
+
+    def wait() -> None:
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
     function()
     durations = []
     for _ in range(repeats):
+        wait()
         start = time.perf_counter()
         function()
+        wait()
         durations.append(time.perf_counter() - start)
     return 1000 * statistics.median(durations)
+
+
+def started(name: str, weights: Path, batch: Tensor) -> FastFlow:
+    """Return a model after an epoch on one batch: enough for speed, as no layer is idle."""
+    recipe = recipe_for(name)
+    backbone = recipe.build_backbone(weights if name == "resnet18" else None).to(DEVICE)
+    model = recipe.build_model(backbone).to(DEVICE)
+    fit(model, Features(backbone(batch)), epochs=1)
+    return model
 
 
 def inference(data: Path, weights: Path, python: Path) -> dict[str, Any]:
     """Return milliseconds of each round: a batch of 16, its parts, a single image."""
     test = MVTecAD(data, "bottle", "test")
-    batch = torch.stack([test[i].image for i in range(16)])
+    batch = torch.stack([test[i].image for i in range(16)]).to(DEVICE)
     peer = Peer(python, data / "bottle", weights, "--inference")
-    models = {}
-    for name in BACKBONES:
-        recipe = recipe_for(name)
-        backbone = recipe.build_backbone(weights if name == "resnet18" else None)
-        model = recipe.build_model(backbone)
-        fit(model, Features(backbone(batch)), epochs=1)  # enough for speed: no layer is idle
-        models[name] = model.for_inference()
+    models = {name: started(name, weights, batch).for_inference() for name in BACKBONES}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in (*BACKBONES, "peer")}
     with torch.no_grad():
         for _ in range(ROUNDS):
@@ -200,12 +241,117 @@ def inference(data: Path, weights: Path, python: Path) -> dict[str, Any]:
     return rounds
 
 
+def operations(function: Callable[[], object]) -> int:
+    """Return the operations of convolutions and matrix products, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def arithmetic(data: Path, weights: Path) -> dict[str, Any]:
+    """Return operations (GFLOP) and milliseconds of each stage, an image.
+
+    A training step is two images', forward and backward, of all levels; its optimiser included.
+    """
+    test = MVTecAD(data, "bottle", "test")
+    batch = torch.stack([test[i].image for i in range(16)]).to(DEVICE)
+    square = torch.rand(1024, 1024, device=DEVICE)
+    product = milliseconds(lambda: square @ square, 50)
+    found: dict[str, Any] = {"matrix product": round(2 * 1024**3 / product / 1e6, 1)}  # GFLOP/s
+    for name in BACKBONES:
+        model = started(name, weights, batch)
+        detector, maps = model.for_inference(), model.backbone(batch)
+        pair = Features(model.backbone(batch[:2]))
+        stages = {
+            "backbone": (lambda m=detector: m.backbone(batch), 16),
+            "flow": (lambda m=detector, h=maps: m.nll_maps(h), 16),
+        }
+        with torch.no_grad():
+            found[name] = {
+                stage: {
+                    "gflop": operations(run_it) / images / 1e9,
+                    "ms": milliseconds(run_it) / images,
+                }
+                for stage, (run_it, images) in stages.items()
+            }
+        found[name]["training"] = training_step(model, pair)
+        print(name, found[name], flush=True)
+    return found
+
+
+def training_step(model: FastFlow, pair: Features) -> dict[str, float]:
+    """Return an image's share of a training step of two: the slope between two lengths of ``fit``.
+
+    The operations are those of the loop of :func:`~fastflow_utils.detector.training.fit`, one
+    step of it done here by hand.
+    """
+    two = pair[:]
+
+    def by_hand() -> None:
+        model.train()
+        model.nll(two).mean().backward()
+
+    gflop = operations(by_hand) / 2 / 1e9
+    many = Features([h.repeat(40, 1, 1, 1) for h in two])  # 72 learn, 8 are held out
+    seconds = []
+    for _ in range(3):
+        history = fit(model, many, epochs=3, batch_size=2)["seconds"]
+        seconds.append(history.diff().iloc[1:].min())
+    # An epoch also has the held-out images' likelihoods, forward only: a third of theirs.
+    return {"gflop": gflop, "ms": 1000 * min(seconds) / (72 + 8 / 3)}
+
+
+def processor_seconds(command: Sequence[str]) -> tuple[float, float]:
+    """Return a command's processor seconds, its children's among them, and its duration."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    subprocess.run(command, check=False, capture_output=True)
+    duration = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return round(spent, 3), round(duration, 3)
+
+
+def starts(data: Path) -> dict[str, Any]:
+    """Return for each command [processor seconds, duration] of every round, in turn."""
+    fastflow, model = str(Path(sys.executable).with_name("fastflow")), Path("model")
+    picture = MVTecAD(data, "bottle", "test").paths[0]
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder, "run", "model")
+        options = ("--category", "bottle", "--epochs", "1", "--output", str(model.parent))
+        done = subprocess.run(
+            [fastflow, "run", "--data", str(data), *options], capture_output=True
+        )
+        if done.returncode:
+            sys.exit(f"error: fastflow run failed: {done.stderr.decode()}")
+        commands = {
+            NUMPY: [sys.executable, "-c", "import numpy, pandas"],
+            TORCH: [sys.executable, "-c", "import torch"],
+            "fastflow --help": [fastflow, "--help"],
+            "fastflow recipes": [fastflow, "recipes"],
+            "fastflow report": [fastflow, "report", folder],
+            "fastflow data check": [fastflow, "data", "check", str(data)],
+            "a mistake": [fastflow, "run", "--category", "bottle"],
+            IMPORT: [*(sys.executable, "-c", "from fastflow_utils import FastFlow, Backbone")],
+            PREDICT: [
+                *(fastflow, "predict", str(model), str(picture), "--output", f"{folder}/seen")
+            ],
+        }
+        measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        for _ in range(ROUNDS):
+            for name, command in commands.items():
+                measured[name].append(processor_seconds(command))
+    print({name: rows[-1] for name, rows in measured.items()}, flush=True)
+    return measured
+
+
 def fastflow_run(data: Path, category: str, *options: str) -> dict[str, Any]:
     """Return what one cold `fastflow run` took: seconds, by stage, and its peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(str(Path(sys.executable).with_name("fastflow")), "run", "--data", str(data)),
-            *("--category", category, "--output", f"{folder}/run", *options),
+            *("--category", category, "--output", f"{folder}/run"),
+            *("--device", DEVICE.type, *options),
         ]
         # Through a small process: a peak starts with the memory of the process that it came from.
         done = subprocess.run(
@@ -217,10 +363,11 @@ def fastflow_run(data: Path, category: str, *options: str) -> dict[str, Any]:
         if done.returncode:
             sys.exit(f"error: {' '.join(command)} failed")
         seconds, peak = json.loads(done.stdout)
-        stages = json.loads(Path(folder, "run", "metrics.json").read_text())["seconds"]
+        metrics = json.loads(Path(folder, "run", "metrics.json").read_text())
     result = {
         "command": round(seconds, 1),
-        **stages,
+        **metrics["seconds"],
+        **{name: round(metrics[name], 4) for name in METRICS if metrics[name] is not None},
         "peak_mb": round(peak * 1024 / 1e6),  # Linux counts in KiB
     }
     print(category, options, result, flush=True)
@@ -229,10 +376,8 @@ def fastflow_run(data: Path, category: str, *options: str) -> dict[str, Any]:
 
 def runs(data: Path) -> dict[str, Any]:
     return {
-        "bottle, default": [fastflow_run(data, "bottle") for _ in range(2)],
-        "screw at 448 px, default, one epoch": [
-            fastflow_run(data, "screw", "--image-size", "448", "--epochs", "1")
-        ],
+        BOTTLE: [fastflow_run(data, "bottle") for _ in range(2)],
+        SCREW: [fastflow_run(data, "screw", "--image-size", "448", "--epochs", "1")],
     }
 
 
@@ -285,11 +430,14 @@ def cpu() -> str:
 
 
 def machine() -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name() if DEVICE.type == "cuda" else None
     return {
         "cpu": cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "convolutions": resolve_precision("auto", "cpu"),
+        "convolutions": resolve_precision("auto", DEVICE),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        **({"gpu": gpu} if gpu else {}),
         "versions": versions(),
     }
 
@@ -298,40 +446,80 @@ def median(rounds: list[dict[str, float]], name: str) -> float:
     return statistics.median(row[name] for row in rounds)
 
 
-SHARES = {DEFAULT: 1 / 10, "resnet18": 1 / 4}  # of the peer's seconds, at most
+def over(rounds: list[dict[str, float]], name: str, other: str) -> float:
+    """Return the median over the rounds of one duration over another."""
+    return statistics.median(row[name] / row[other] for row in rounds)
+
+
+def spent(starts: dict[str, Any], name: str, unit: str, column: int = 0) -> float:
+    """Return a command's seconds over another's: of the processor (0) or on the clock (1)."""
+    of, per = ([row[column] for row in starts[one]] for one in (name, unit))
+    return statistics.median(of) / statistics.median(per)
+
+
+SHARES = {DEFAULT: 1 / 15, "resnet18": 1 / 6}  # of the peer's seconds, at most
+INSTANT = 1.5  # times `import numpy, pandas`: commands that compute nothing
+STARTS = {IMPORT: 1.4, PREDICT: 1.6}  # times `import torch`
+RUN = 6  # times `import torch`: `fastflow run` on bottle
 
 
 def missed(store: dict[str, Any]) -> list[str]:
     """Return a sentence for each bar that the results miss."""
     found = []
-    for category, measured in store["quality"].items():
-        peer = measured["peer"]["seconds"]
-        for name, share in SHARES.items():
-            took = measured["ours"][name]["seconds"]
-            seconds = statistics.median(math.inf if one is None else one for one in took)
-            what = f"{name} on {category}, seconds to the peer's pixel AUROC"
-            found += at_most(what, seconds, share * peer)
-    ours, peer = (median(store["inference"][side], "batch of 16") for side in (DEFAULT, "peer"))
-    found += at_most("milliseconds of a batch of 16", ours, peer / 3)
-    total = median(store["runs"]["bottle, default"], "total")
-    found += at_most("seconds of a run on bottle", total, 40)
-    exponent = store["growth"]["images"]["exponent of total"]
-    return found + at_most("growth with the number of images, exponent", exponent, 1.05)
+    for mode, of in store["modes"].items():
+        for category, measured in of["quality"].items():
+            peer = measured["peer"]["seconds"]
+            for name, share in SHARES.items():
+                took = measured["ours"][name]["seconds"]
+                seconds = statistics.median(math.inf if one is None else one for one in took)
+                what = f"{mode}: {name} on {category}, seconds to the peer's pixel AUROC"
+                found += at_most(what, seconds, share * peer)
+        rounds = of["inference"]
+        ours, peer = (median(rounds[side], "batch of 16") for side in (DEFAULT, "peer"))
+        found += at_most(f"{mode}: milliseconds of a batch of 16", ours, peer / 4)
+        if mode == PLAIN:
+            ratio = over(rounds["resnet18"], "flow", "backbone")
+            found += at_most(f"{mode}: resnet18, flow over backbone", ratio, 1.0)
+        starts = of["starts"]
+        for name in starts:
+            unit, bar = (TORCH, STARTS[name]) if name in STARTS else (NUMPY, INSTANT)
+            if name not in (NUMPY, TORCH):
+                found += at_most(f"{mode}: {name} / {unit}", spent(starts, name, unit), bar)
+        command = median(of["runs"][BOTTLE], "command")
+        unit = statistics.median(row[1] for row in starts[TORCH])
+        found += at_most(f"{mode}: fastflow run on bottle / {TORCH}", command / unit, RUN)
+        peak = median(of["runs"][SCREW], "peak_mb")
+        found += at_most(f"{mode}: peak memory (MB), {SCREW}", peak, 1200)
+    for what, bar in {"images": 1.05, "image_size": 1.5}.items():
+        exponent = store["growth"][what]["exponent of total"]
+        found += at_most(f"growth with {what}, exponent", exponent, bar)
+    return found
 
 
 def table(store: dict[str, Any]) -> str:
-    """Return the README's table as Markdown."""
-    where = store["machine"]
-    cell = "{:.1f} s ({:.1f} to {:.1f})"
+    """Return the README's tables as Markdown."""
+    where = next(iter(store["modes"].values()))["machine"]
     lines = [
         f"Measured by `make bench`: {where['cores']} cores ({where['cpu']}), {where['threads']} "
-        f"threads, torch {where['versions']['torch']}, the flow's convolutions in "
-        f"{where['convolutions']}, no GPU. Medians (least to most).",
-        "",
+        f"threads, torch {where['versions']['torch']}, no GPU. Medians (least to most). Two "
+        "modes: as on a plain laptop, in float32 with AVX2 only, and with all that this "
+        "processor has (AVX512, the flow's convolutions in bfloat16). The peer is in the same "
+        "mode, and always in float32.",
+    ]
+    for mode, of in store["modes"].items():
+        lines += ["", f"**{mode[0].upper()}{mode[1:]}**", "", *_beside_the_peer(of)]
+    lines += ["", *_runs(store["modes"]), "", *_starts(store["modes"])]
+    lines += ["", *_growth(store["growth"])]
+    return "\n".join(lines) + "\n"
+
+
+def _beside_the_peer(of: dict[str, Any]) -> list[str]:
+    lines = [
         "| | ours, EfficientNet-Lite0 (default) | ours, ResNet18 | anomalib 2.7, ResNet18 |",
         "|---|---:|---:|---:|",
     ]
-    for category, measured in store["quality"].items():
+    cell = "{:.1f} s ({:.1f} to {:.1f})"
+    for category, measured in of["quality"].items():
         peer = measured["peer"]
         cells = []
         for name in BACKBONES:
@@ -346,7 +534,7 @@ def table(store: dict[str, Any]) -> str:
             f"| {category}: from files to pixel AUROC {peer['pixel_auroc']:.3f} | "
             f"{' | '.join(cells)} | {peer['seconds']:.0f} s of training |"
         )
-    rounds = store["inference"]
+    rounds = of["inference"]
     peer_ms = median(rounds["peer"], "batch of 16") / 16
     for name, text, images in (
         ("batch of 16", "an image in a batch of 16, tensor to map and score", 16),
@@ -362,28 +550,47 @@ def table(store: dict[str, Any]) -> str:
             ratio = "" if side == "peer" else ratio
             cells.append(f"{middle:.1f} ms ({min(values):.1f} to {max(values):.1f}){ratio}")
         lines.append(f"| {text} | {' | '.join(cells)} |")
-    shares = [
-        f"{statistics.median(row['flow'] / row['backbone'] for row in rounds[side]):.2f}"
-        for side in (*BACKBONES, "peer")
+    shares = [f"{over(rounds[side], 'flow', 'backbone'):.2f}" for side in (*BACKBONES, "peer")]
+    return [*lines, f"| flow over backbone | {' | '.join(shares)} |"]
+
+
+def _runs(modes: dict[str, Any]) -> list[str]:
+    lines = [
+        "| `fastflow run`, cold cache | command | / `import torch` | features | train | evaluate "
+        "| peak memory |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    lines.append(f"| flow over backbone | {' | '.join(shares)} |")
-    lines += [
-        "",
-        "| `fastflow run`, cold cache | command | features | train | evaluate | peak memory |",
-        "|---|---:|---:|---:|---:|---:|",
+    for mode, of in modes.items():
+        unit = statistics.median(row[1] for row in of["starts"][TORCH])
+        for name, rows in of["runs"].items():
+            command, *stages = (
+                median(rows, stage) for stage in ("command", "features", "train", "evaluate")
+            )
+            cells = [f"{command:.1f} s", f"{command / unit:.1f}x", *(f"{s:.1f} s" for s in stages)]
+            peak = median(rows, "peak_mb")
+            lines.append(f"| {name}; {mode} | {' | '.join(cells)} | {peak:.0f} MB |")
+    return lines
+
+
+def _starts(modes: dict[str, Any]) -> list[str]:
+    starts = modes.get(PLAIN, next(iter(modes.values())))["starts"]
+    lines = [
+        "| the start, processor seconds | s | / `import numpy, pandas` | / `import torch` |",
+        "|---|---:|---:|---:|",
     ]
-    for name, rows in store["runs"].items():
-        cells = [
-            f"{median(rows, stage):.1f} s"
-            for stage in ("command", "features", "train", "evaluate")
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} | {median(rows, 'peak_mb'):.0f} MB |")
-    lines += [
-        "",
+    for name, rows in starts.items():
+        cells = [f"{statistics.median(row[0] for row in rows):.2f}"]
+        cells += [f"{spent(starts, name, unit):.2f}x" for unit in (NUMPY, TORCH)]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |".replace("`a mistake`", "a mistake"))
+    return lines
+
+
+def _growth(growth: dict[str, Any]) -> list[str]:
+    lines = [
         "| growth of one epoch, as a power of | features | train | all stages | peak memory |",
         "|---|---:|---:|---:|---:|",
     ]
-    for what, measured in store["growth"].items():
+    for what, measured in growth.items():
         cells = [
             f"{measured[f'exponent of {part}']:.2f}"
             for part in ("features", "train", "total", "peak_mb")
@@ -391,36 +598,101 @@ def table(store: dict[str, Any]) -> str:
         first, last = measured["values"][0], measured["values"][-1]
         name = what.replace("_", " ")
         lines.append(f"| {name}, {first} to {last} | {' | '.join(cells)} |")
+    return lines
+
+
+def details(store: dict[str, Any]) -> str:
+    """Return the table of this folder's page: how far each stage is from the arithmetic."""
+    lines = [
+        "Measured by `make bench`. GFLOP an image of convolutions and matrix products (a product "
+        "and a sum are two), as torch counts them; of training: forward and backward, a step of "
+        "two images. The last column is the speed over that of a product of two 1024 x 1024 "
+        "matrices on the same cores in float32.",
+        "",
+        "| | GFLOP | ms | GFLOP/s | share of the matrix product's |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for mode, of in store["modes"].items():
+        peak = of["arithmetic"]["matrix product"]
+        lines.append(f"| **{mode}**: a matrix product | 2.15 | | {peak:.0f} | 100 % |")
+        for name, text in BACKBONES.items():
+            for stage, row in of["arithmetic"][name].items():
+                speed = row["gflop"] / row["ms"] * 1000
+                cells = f"{row['gflop']:.2f} | {row['ms']:.1f} | {speed:.0f}"
+                lines.append(f"| {text}, {stage} | {cells} | {100 * speed / peak:.0f} % |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
+    global DEVICE
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="holds bottle, metal_nut and screw")
     parser.add_argument("--weights", type=Path, help="of ResNet18, for both sides")
     parser.add_argument("--peer", type=Path, default=Path("build/peer/bin/python"))
-    parser.add_argument("--parts", default="quality,inference,runs,growth")
+    parser.add_argument("--parts", default="inference,arithmetic,starts,runs,quality,growth")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--mode", choices=MODES, help="measure this one, in this process")
     arguments = parser.parse_args()
+    DEVICE = select_device(arguments.device)
+    on_gpu = DEVICE.type == "cuda"
+    file = HERE / "speed_cuda.json" if on_gpu else STORE
+    store = json.loads(file.read_text()) if file.exists() else {}
+    if arguments.data and not arguments.weights:
+        parser.error("--weights is missing: both sides take ResNet18's from one file")
+    if arguments.mode:
+        measure(arguments, store, file)
+        return
     if arguments.data:
-        if not arguments.weights:
-            parser.error("--weights is missing: both sides take ResNet18's from one file")
-        store = json.loads(STORE.read_text()) if STORE.exists() else {}
-        store["machine"] = machine()
-        both = (arguments.data, arguments.weights, arguments.peer)
-        parts: dict[str, Callable[[], dict[str, Any]]] = {
-            "inference": lambda: inference(*both),
-            "quality": lambda: quality(*both),
-            "runs": lambda: runs(arguments.data),
-            "growth": lambda: growth(arguments.data),
-        }
-        for name in arguments.parts.split(","):
-            store[name] = parts[name]()
-            STORE.write_text(json.dumps(store, indent=1) + "\n")
-    store = json.loads(STORE.read_text())
+        for mode in [GPU] if on_gpu else [PLAIN, FULL]:
+            print(f"-- {mode}", flush=True)
+            done = subprocess.run(
+                [sys.executable, __file__, *sys.argv[1:], "--mode", mode],
+                env={**os.environ, **MODES[mode]},
+            )
+            if done.returncode:
+                sys.exit(f"error: the mode '{mode}' failed; what was measured before is in {file}")
+    store = json.loads(file.read_text())
+    if on_gpu:
+        print(*_beside_the_peer(store["modes"][GPU]), same_accuracy(store), sep="\n")
+        return
     block = table(store)
     README.write_text(written(README.read_text(), block, "speed"))
-    print(block)
+    PAGE.write_text(written(PAGE.read_text(), details(store), "arithmetic"))
+    print(block, details(store), sep="\n")
     stop_if_missed(missed(store))
+
+
+def measure(arguments: argparse.Namespace, store: dict[str, Any], file: Path) -> None:
+    """Measure one mode in this process, whose environment decides it; keep each part at once."""
+    both = (arguments.data, arguments.weights, arguments.peer)
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "inference": lambda: inference(*both),
+        "arithmetic": lambda: arithmetic(arguments.data, arguments.weights),
+        "starts": lambda: starts(arguments.data),
+        "runs": lambda: runs(arguments.data),
+        "quality": lambda: quality(*both),
+        "growth": lambda: growth(arguments.data),
+    }
+    of = store.setdefault("modes", {}).setdefault(arguments.mode, {})
+    of["machine"] = machine()
+    for name in arguments.parts.split(","):
+        if name == "growth":
+            if arguments.mode != PLAIN:  # one mode is enough: it is the same code
+                store[name] = parts[name]()
+        else:
+            of[name] = parts[name]()
+        file.write_text(json.dumps(store, indent=1) + "\n")
+
+
+def same_accuracy(store: dict[str, Any]) -> str:
+    """Return bottle's metrics of the runs here beside those of the stored results."""
+    stored = json.loads((HERE / "results.json").read_text())["runs"][f"{DEFAULT} bottle"]
+    lines = ["bottle, default: | here | stored, least to most of its seeds"]
+    for metric in ("image_auroc", "pixel_auroc", "pixel_f1", "aupro"):
+        here = median(store["modes"][GPU]["runs"][BOTTLE], metric)
+        there = [run[metric] for run in stored]
+        lines.append(f"{metric} | {here:.4f} | {min(there):.4f} to {max(there):.4f}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -530,10 +530,34 @@ def test_thresholds_of_an_earlier_training_are_forgotten(backbone):
 
 
 @pytest.mark.parametrize(
+    ("positions", "expected"),
+    [(None, (4, 4, 4)), (256, (1, 4, 4)), (128, (1, 2, 4)), (1, (1, 1, 1))],
+)
+def test_a_level_learns_from_no_more_positions_than_asked(
+    backbone, monkeypatch, positions, expected
+):
+    """Of a batch of 4: maps of 16, 8 and 4 rows and columns, and one image at the least."""
+    model, seen = FastFlow(backbone, FlowOptions(steps=1)), [set[int]() for _ in expected]
+    whole = model.nll_map
+
+    def watched(level, h):
+        if torch.is_grad_enabled():
+            seen[level].add(len(h))
+        return whole(level, h)
+
+    monkeypatch.setattr(model, "nll_map", watched)
+    sides = zip(dependent(5).levels, (16, 8, 4), strict=True)
+    features = Features([h[..., :side, :side] for h, side in sides])
+    fit(model, features, epochs=1, batch_size=4, positions=positions)
+    assert seen == [{count} for count in expected]
+
+
+@pytest.mark.parametrize(
     "options",
     [
         *({"image_fpr": 0}, {"pixel_fpr": 1}, {"weight_decay": -1}),
         *({"epochs": 1.5}, {"batch_size": 2.0}, {"learning_rate": math.nan}),
+        *({"positions": 0}, {"positions": 1.5}),
     ],
 )
 def test_what_would_end_a_training_is_named_before_it(backbone, options):

@@ -117,6 +117,7 @@ def test_every_field_arrives_where_it_is_used():
         top=0.2,
         budget=30,
         batch_size=3,
+        positions=100,
         learning_rate=0.01,
         weight_decay=0.1,
         image_fpr=0.3,

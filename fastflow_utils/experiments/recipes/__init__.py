@@ -59,6 +59,7 @@ class Recipe:
     budget: int = 900
     epochs: int | None = None
     batch_size: int = 2
+    positions: int | None = None
     learning_rate: float = 3e-3
     weight_decay: float = 1e-5
     image_fpr: float = 0.1
@@ -87,6 +88,7 @@ class Recipe:
             ),
             "kernels": (self.kernels in get_args(Kernels), f"one of {get_args(Kernels)}"),
             "whiten": (isinstance(self.whiten, bool), "true or false"),
+            "positions": (self.positions is None or _is_whole(self.positions, 1), "an int >= 1"),
             "epochs": (self.epochs is None or _is_whole(self.epochs, 1), "an int >= 1"),
             "image_size": (_is_whole(self.image_size, 32, 4096), "an int from 32 to 4096"),
             "steps": (_is_whole(self.steps, 1, 256), "an int from 1 to 256"),
@@ -162,7 +164,8 @@ class Recipe:
 
     def training(self, images: int) -> dict[str, Any]:
         """Return the arguments of ``fit`` for so many images."""
-        names = ("batch_size", "learning_rate", "weight_decay", "image_fpr", "pixel_fpr")
+        steps = ("batch_size", "positions", "learning_rate", "weight_decay")
+        names = (*steps, "image_fpr", "pixel_fpr")
         return {"epochs": self.epochs_for(images), **{name: getattr(self, name) for name in names}}
 
     def save(self, path: Path | str) -> None:
