@@ -1,15 +1,22 @@
-"""Where and how numbers are computed: device, number format, threads, pieces of a batch."""
+"""Where and how numbers are computed: device, number format, threads, pieces of a batch.
+
+torch is imported by the functions that need it: it takes seconds, and whoever mistypes a seed or a
+precision is told at once.
+"""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Literal, cast, get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from fastflow_utils.errors import FastFlowError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = [
     "Precision",
@@ -17,12 +24,13 @@ __all__ = [
     "dtype_of",
     "in_chunks",
     "in_threads",
+    "one_thread",
     "resolve_precision",
     "select_device",
 ]
 
 Precision = Literal["float32", "bfloat16"]
-Map = Callable[..., Iterator[Tensor]]
+Map = Callable[..., Iterator["Tensor"]]
 
 
 def resolve_precision(asked: str = "auto", device: torch.device | str | None = None) -> Precision:
@@ -35,7 +43,7 @@ def resolve_precision(asked: str = "auto", device: torch.device | str | None = N
     Args:
         asked: "auto", "float32" or "bfloat16". The latter two work on every device, slowly where
             the hardware has no bfloat16.
-        device: Where to compute. Default: as :func:`select_device`.
+        device: Where to compute. Default, and "auto": as :func:`select_device`.
 
     Raises:
         FastFlowError: If the argument or the variable has another value.
@@ -52,7 +60,9 @@ def resolve_precision(asked: str = "auto", device: torch.device | str | None = N
             return cast(Precision, known)
     if asked != "auto":
         raise FastFlowError(f"{source}: {asked!r}: expected auto, float32 or bfloat16")
-    device = select_device() if device is None else torch.device(device)
+    import torch
+
+    device = select_device() if device in (None, "auto") else torch.device(device)
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(False) else "float32"
     able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch has it
@@ -67,6 +77,8 @@ def dtype_of(precision: Precision) -> torch.dtype:
         >>> dtype_of("bfloat16")
         torch.bfloat16
     """
+    import torch
+
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
@@ -88,6 +100,23 @@ def check_seed(seed: int) -> int:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread, for work so little that to share it takes longer.
+
+    Beside a busy process, threads wait for each other: a hundred small layers then take ten times
+    as long in two threads as in one.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def in_threads(tasks: int, device: torch.device) -> Iterator[Map]:
     """Yield a ``map`` that does this many independent tasks in threads, sharing torch's threads.
 
@@ -95,6 +124,8 @@ def in_threads(tasks: int, device: torch.device) -> Iterator[Map]:
     thirds of one thread's time, but two tasks on one thread each take half. On other devices, or
     with one thread only, it is the ordinary ``map``.
     """
+    import torch
+
     threads = torch.get_num_threads()
     workers = min(tasks, threads)
     if workers == 1 or device.type != "cpu":
@@ -123,6 +154,8 @@ def in_chunks(
     Returns:
         The tensors for the whole batch.
     """
+    import torch
+
     if batch.device.type != "cpu" or torch.compiler.is_compiling():  # one graph for any batch
         return list(function(batch))
     parts = batch.split(images)
@@ -141,6 +174,8 @@ def select_device(name: str = "auto") -> torch.device:
     """
     if name not in ("auto", "cpu", "cuda"):
         raise FastFlowError(f"device '{name}': expected auto, cpu or cuda")
+    import torch
+
     if name == "cuda" and not torch.cuda.is_available():
         raise FastFlowError("device 'cuda': torch sees no GPU here; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,33 +1,45 @@
-"""Pictures to tensors: which files are images, and one door for whatever holds a picture."""
+"""Pictures to tensors: which files are images, and one door for whatever holds a picture.
+
+torch is imported by the functions that return tensors: to look at files, nobody waits for it.
+"""
+
+from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
-from torch import Tensor
 
 from fastflow_utils.errors import FastFlowError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import TypeIs
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "Picture",
     "as_image",
     "as_images",
+    "find_images",
     "image_files",
     "is_visible",
     "load_image",
     "load_mask",
     "open_image",
+    "read_mask",
+    "read_pixels",
     "sha256",
 ]
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-Picture = Path | str | Image.Image | np.ndarray | Tensor
+Picture: TypeAlias = "Path | str | Image.Image | np.ndarray | Tensor"
 ROUNDING = 1e-3  # a float so little outside [0, 1] is a rounding error
 
 
@@ -50,6 +62,46 @@ def image_files(folder: Path | str) -> list[Path]:
     )
 
 
+def find_images(inputs: Sequence[Path], leave_out: Path) -> list[tuple[Path, Path]]:
+    """Return each image that was asked for, and its name relative to what was given.
+
+    Args:
+        inputs: Image files, and folders that are searched for images, subfolders included; hidden
+            folders are left out.
+        leave_out: A folder that is not searched: the heat maps of an earlier call.
+
+    Raises:
+        FastFlowError: An input does not exist, or there is no image at all.
+    """
+    files: list[tuple[Path, Path]] = []
+    for given in inputs:
+        if given.is_dir():
+            below = sorted(path for path in given.rglob("*") if path.is_dir())
+            hidden = {path for path in below if not _is_searched(path.relative_to(given))}
+            folders = [given, *(path for path in below if path not in hidden)]
+            own = leave_out.resolve()
+            found = [
+                file
+                for folder in folders
+                if folder.resolve() != own
+                for file in image_files(folder)
+            ]
+            files += [(file, file.relative_to(given)) for file in found]
+        elif given.is_file():
+            files.append((given, Path(given.name)))
+        else:
+            raise FastFlowError(f"no file or folder '{given}': expected images or folders of them")
+    if not files:
+        raise FastFlowError(
+            f"no images in {', '.join(map(str, inputs))}: expected PNG, JPEG, BMP, TIFF or WebP"
+        )
+    return files
+
+
+def _is_searched(relative: Path) -> bool:
+    return not any(part.startswith(".") for part in relative.parts)
+
+
 def is_visible(path: Path) -> bool:
     """Return whether a file or folder is one that a person put there."""
     return not path.name.startswith(".")  # .DS_Store, ._000.png, .ipynb_checkpoints
@@ -61,6 +113,11 @@ def sha256(file: Path | str) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def _is_tensor(value: object) -> TypeIs[Tensor]:
+    torch = sys.modules.get("torch")  # before it is imported, nothing is a tensor
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 @contextmanager
 def _reading(picture: object) -> Iterator[None]:
     """Whatever goes wrong becomes an error that names the picture."""
@@ -69,8 +126,8 @@ def _reading(picture: object) -> Iterator[None]:
         name, advice = str(picture), ": replace the file or remove it"
     elif isinstance(picture, Image.Image):
         name = f"a Pillow image of {picture.width} x {picture.height} pixels, mode {picture.mode},"
-    elif isinstance(picture, np.ndarray | Tensor):
-        kind = "a tensor" if isinstance(picture, Tensor) else "an array"
+    elif isinstance(picture, np.ndarray) or _is_tensor(picture):
+        kind = "a tensor" if _is_tensor(picture) else "an array"
         name = f"{kind} of shape {tuple(picture.shape)} and type {picture.dtype}"
     else:
         name = f"an object of type {type(picture).__name__}"
@@ -128,7 +185,7 @@ def _require_unit_range(low: float, high: float) -> None:
 
 def _pixels(values: np.ndarray | Tensor) -> np.ndarray:
     """The pixels (H, W, C) of an array, which has its channels last, or a tensor, first."""
-    if isinstance(values, Tensor):
+    if _is_tensor(values):
         values = values.detach().cpu()
         values = (values.float() if values.is_floating_point() else values).numpy()
         last = np.moveaxis(values, 0, -1) if values.ndim == 3 else values
@@ -162,7 +219,7 @@ def _layers(picture: Picture) -> tuple[list[Image.Image], int]:
             return [image], 255
         values = np.asarray(image, dtype=np.float32)
         return [Image.fromarray(values)], _full_scale(image, values)
-    if not isinstance(picture, np.ndarray | Tensor):
+    if not (isinstance(picture, np.ndarray) or _is_tensor(picture)):
         raise TypeError("expected a path, a Pillow image, a NumPy array or a tensor")
     pixels = _pixels(picture)
     if pixels.dtype == np.bool_:
@@ -206,14 +263,20 @@ def as_image(picture: Picture, size: int | None = None) -> Tensor:
         >>> as_image(frame).shape, as_image(frame, size=2)[:, 0, 0]
         (torch.Size([3, 480, 640]), tensor([1., 1., 1.]))
     """
+    import torch
+
+    # Bicubic weights are partly negative, so a float image can leave [0, 1] a little at edges.
+    channels = torch.from_numpy(read_pixels(picture, size)).permute(2, 0, 1).clamp(0, 1)
+    return channels.expand(3, -1, -1).contiguous()
+
+
+def read_pixels(picture: Picture, size: int | None = None) -> np.ndarray:
+    """Return what :func:`as_image` makes a tensor of: (H, W, 1 or 3) float32, about [0, 1]."""
     with _reading(picture):
         layers, white = _layers(picture)
         if size is not None:
             layers = [layer.resize((size, size), Image.Resampling.BICUBIC) for layer in layers]
-        pixels = np.dstack([np.asarray(layer, dtype=np.float32) for layer in layers]) / white
-    # Bicubic weights are partly negative, so a float image can leave [0, 1] a little at edges.
-    channels = torch.from_numpy(pixels).permute(2, 0, 1).clamp(0, 1)
-    return channels.expand(3, -1, -1).contiguous()
+        return np.dstack([np.asarray(layer, dtype=np.float32) for layer in layers]) / white
 
 
 def as_images(pictures: Picture | Sequence[Picture], size: int) -> Tensor:
@@ -232,11 +295,14 @@ def as_images(pictures: Picture | Sequence[Picture], size: int) -> Tensor:
         FastFlowError: As for :func:`as_image`, or there is no picture.
 
     Example:
+        >>> import torch
         >>> as_images([np.zeros((48, 64), np.uint8), torch.rand(3, 32, 32)], size=16).shape
         torch.Size([2, 3, 16, 16])
     """
+    import torch
+
     if (
-        isinstance(pictures, Tensor)
+        _is_tensor(pictures)
         and pictures.is_floating_point()
         and pictures.shape[1:] == (3, size, size)
         and len(pictures)
@@ -245,7 +311,7 @@ def as_images(pictures: Picture | Sequence[Picture], size: int) -> Tensor:
             _require_unit_range(*map(float, pictures.detach().aminmax()))
         return pictures.detach().float().clamp(0, 1)
     many: Sequence[Picture]
-    if isinstance(pictures, np.ndarray | Tensor) and pictures.ndim == 4:
+    if (isinstance(pictures, np.ndarray) or _is_tensor(pictures)) and pictures.ndim == 4:
         many = list(pictures)
     elif isinstance(pictures, Sequence) and not isinstance(pictures, str):
         many = pictures
@@ -298,9 +364,16 @@ def load_mask(path: Path | str, size: int | None = None) -> Tensor:
     Raises:
         FastFlowError: The file is missing, damaged or no image.
     """
+    import torch
+
+    return torch.from_numpy(read_mask(path, size))[None]
+
+
+def read_mask(path: Path | str, size: int | None = None) -> np.ndarray:
+    """Return what :func:`load_mask` makes a tensor of: (H, W) bool."""
     with _reading(path):
         values = np.atleast_3d(np.asarray(_flat(open_image(path), background="black")))
         mask = Image.fromarray((values != 0).any(axis=-1))
         if size is not None:
             mask = mask.resize((size, size), Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(mask))[None]
+    return np.array(mask)

@@ -10,11 +10,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from fastflow_utils.data import mvtec
+from fastflow_utils.data import layout, mvtec
 from fastflow_utils.data.images import image_files, load_image, load_mask
-from fastflow_utils.data.mvtec import (
-    OFFICIAL_COUNTS,
-    MVTecAD,
+from fastflow_utils.data.layout import (
     categories,
     check,
     data_home,
@@ -22,6 +20,7 @@ from fastflow_utils.data.mvtec import (
     digest,
     is_mvtec_ad,
 )
+from fastflow_utils.data.mvtec import OFFICIAL_COUNTS, MVTecAD
 from fastflow_utils.data.sample_set import make
 from fastflow_utils.errors import FastFlowError
 
@@ -282,7 +281,7 @@ def test_only_visible_images_are_listed_in_order(tmp_path):
 
 def test_root_is_the_given_one_then_the_environment_then_the_sample_set(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(mvtec, "data_home", lambda: tmp_path)
+    monkeypatch.setattr(layout, "data_home", lambda: tmp_path)
     maker = SimpleNamespace(make=lambda root: made.append(root) or Path(root))
     monkeypatch.setitem(sys.modules, "fastflow_utils.data.sample_set", maker)
     monkeypatch.setenv("FASTFLOW_DATA", str(tmp_path / "named"))
@@ -297,10 +296,10 @@ def test_root_is_the_given_one_then_the_environment_then_the_sample_set(tmp_path
 
 
 def test_data_home_is_beside_the_package_or_in_the_working_directory(tmp_path, monkeypatch):
-    package = Path(mvtec.__file__).parents[2]
+    package = Path(layout.__file__).parents[2]
     assert data_home() == package / "data"
-    installed = tmp_path / "site-packages" / "fastflow_utils" / "data" / "mvtec.py"
-    monkeypatch.setattr(mvtec, "__file__", str(installed))
+    installed = tmp_path / "site-packages" / "fastflow_utils" / "data" / "layout.py"
+    monkeypatch.setattr(layout, "__file__", str(installed))
     monkeypatch.chdir(tmp_path)
     assert data_home() == tmp_path / "data"
 
@@ -678,7 +677,7 @@ def test_a_root_in_the_home_folder_is_the_same_data(tmp_path, monkeypatch):
     """The sample set was 'MVTec AD' there, and every digest that of nothing."""
     monkeypatch.setenv("HOME", str(tmp_path))
     make(tmp_path / "own", ["bottle"], size=64, train=2, good=1, per_defect=1)
-    assert mvtec.is_sample_set("~/own", "bottle")
-    assert mvtec.digest("~/own", "bottle") == mvtec.digest(tmp_path / "own", "bottle")
+    assert layout.is_sample_set("~/own", "bottle")
+    assert layout.digest("~/own", "bottle") == layout.digest(tmp_path / "own", "bottle")
     with pytest.raises(FastFlowError, match="no file"):
-        mvtec.digest(tmp_path, "nothing")
+        layout.digest(tmp_path, "nothing")

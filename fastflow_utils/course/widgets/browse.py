@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from fastflow_utils.course.plots import outline, show
 from fastflow_utils.course.widgets.explore import explore
-from fastflow_utils.data.mvtec import MVTecAD, Sample, categories
+from fastflow_utils.data.layout import categories
+from fastflow_utils.data.mvtec import MVTecAD, Sample
 
 __all__ = ["browse"]
 
