@@ -23,7 +23,6 @@ RESULT_CODE = (
 RESULT_PACKAGES = (
     "torch",
     "timm",
-    "kornia",
     "torchmetrics",
     "numpy",
     "scipy",

@@ -30,6 +30,8 @@ FLOORS = [
 ]
 # Inside the detector, the chapters of the course: a module imports from those before it.
 CHAPTERS = [
+    {"choices"},
+    {"efficientnet"},
     {"backbones"},
     {"features"},
     {"flows"},
@@ -42,7 +44,8 @@ CHAPTERS = [
     {"evaluation"},
     {"prediction"},
 ]
-FLOWS_MAY_IMPORT = {"fastflow_utils.errors"}  # of the house; beside it torch, and Python's own
+# Of the house; beside these torch, and Python's own.
+FLOWS_MAY_IMPORT = {"fastflow_utils.errors", "fastflow_utils.detector.choices"}
 
 
 def imports(path: Path, module: str, everywhere: bool = True) -> set[str]:

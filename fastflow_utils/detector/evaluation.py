@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -14,6 +14,9 @@ from fastflow_utils.detector.metrics import auroc, f1_at, fpr_at
 from fastflow_utils.detector.model import Detector
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -84,7 +87,7 @@ class Evaluation:
             "pixel_f1": _if_defined(f1_at, *pixels),
         }
 
-    def per_defect(self) -> pd.DataFrame:
+    def per_defect(self) -> "pd.DataFrame":
         """Return one row for each defect: its images and their AUROCs against the good ones.
 
         Columns: ``images``, ``image_auroc``, ``pixel_auroc``; the index is the defect. An AUROC is
@@ -99,6 +102,8 @@ class Evaluation:
                 "image_auroc": _if_defined(auroc, self.scores[chosen], self.labels[chosen]),
                 "pixel_auroc": _if_defined(auroc, self.maps[chosen], self.masks[chosen]),
             }
+        import pandas as pd  # here, as in training: only tables need it
+
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
 
     def notes(self) -> list[str]:

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fastflow_utils.data.images import load_image, sha256
-from fastflow_utils.data.mvtec import MVTecAD, data_home
+from fastflow_utils.data.layout import data_home
+from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -36,7 +37,10 @@ __all__ = ["Features", "Source", "cosine_similarity", "extract", "pca_colours"]
 Index = Tensor | slice | list[int]
 """Of images, in the order of the data set."""
 
-_CODE = ("data/images.py", "compute.py", "detector/backbones.py", "detector/features.py")
+_CODE = (
+    *("data/images.py", "compute.py"),
+    *("detector/backbones.py", "detector/efficientnet.py", "detector/features.py"),
+)
 _PACKAGES = ("torch", "timm", "pillow")
 _Half = np.ndarray[tuple[int, ...], np.dtype[np.float16]]
 

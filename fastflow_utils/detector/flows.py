@@ -33,12 +33,13 @@ References:
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastflow_utils.detector.choices import Kernels
 from fastflow_utils.errors import FastFlowError
 
 __all__ = [
@@ -55,9 +56,6 @@ __all__ = [
     "conv_subnet",
     "standard_normal",
 ]
-
-Kernels = Literal["3-1", "3x3", "1x1"]
-"""Kernel sizes of the subnets: 3x3 and 1x1 in turn, 3x3 only, 1x1 only."""
 
 Subnet = Callable[[int, int, int, int], nn.Module]
 """Builds a coupling's subnet from its input, hidden and output channels and its kernel size."""

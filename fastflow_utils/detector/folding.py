@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from fastflow_utils.compute import Precision, dtype_of, in_chunks
+from fastflow_utils.compute import Precision, dtype_of, in_chunks, one_thread
 from fastflow_utils.detector.flows import (
     ActNorm,
     AffineCoupling,
@@ -70,6 +70,7 @@ class FoldedFlow(FlowLayer):
     constant: Tensor
 
     @torch.no_grad()
+    @one_thread()
     def __init__(self, flow: Flow, precision: Precision = "float32") -> None:
         super().__init__()
         dtype = next((t.dtype for t in flow.state_dict().values() if t.ndim), torch.float32)

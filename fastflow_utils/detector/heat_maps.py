@@ -1,9 +1,6 @@
 """Images and anomaly maps as pictures, in colours that mean the same for every image."""
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import to_rgb
-from skimage.segmentation import find_boundaries
 from torch import Tensor
 
 __all__ = [
@@ -17,11 +14,14 @@ __all__ = [
     "show",
 ]
 
-GOOD_COLOUR, ANOMALOUS_COLOUR = to_rgb("#0173b2"), to_rgb("#de8f05")
+GOOD_COLOUR = (0x01 / 255, 0x73 / 255, 0xB2 / 255)
+ANOMALOUS_COLOUR = (0xDE / 255, 0x8F / 255, 0x05 / 255)
 """Blue and orange of seaborn's palette "colorblind", as (red, green, blue) in [0, 1]."""
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 """A picture, (H, W, 3) in [0, 1]."""
+
+Inside = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
 def show(image: Tensor) -> Pixels:
@@ -51,6 +51,8 @@ def heat(anomaly_map: Tensor) -> Tensor:
 
 def colour(anomaly_map: Tensor) -> Pixels:
     """Return a map (1, H, W) as colours (H, W, 3) in [0, 1], from black to yellow."""
+    from matplotlib import colormaps  # here: only who draws waits for it
+
     return np.asarray(colormaps["inferno"](heat(anomaly_map)[0].numpy())[..., :3], np.float32)
 
 
@@ -67,7 +69,17 @@ def outline(picture: Pixels, mask: Tensor) -> Pixels:
     The line is light and its rim black, so it shows on any picture, whoever looks.
     """
     drawn, inside = picture.copy(), mask[0].numpy()
-    line = find_boundaries(inside, mode="outer")
-    drawn[find_boundaries(inside | line, mode="outer")] = 0
+    line = _around(inside)
+    drawn[_around(inside | line)] = 0
     drawn[line] = (0.2, 1.0, 0.4)
     return drawn
+
+
+def _around(inside: Inside) -> Inside:
+    """The pixels that touch ``inside`` (H, W), above, below, left or right of it."""
+    grown = inside.copy()
+    grown[1:] |= inside[:-1]
+    grown[:-1] |= inside[1:]
+    grown[:, 1:] |= inside[:, :-1]
+    grown[:, :-1] |= inside[:, 1:]
+    return np.asarray(grown & ~inside)

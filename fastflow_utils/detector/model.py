@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fastflow_utils.compute import Precision, check_seed, resolve_precision
 from fastflow_utils.data.images import Picture, as_images
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.choices import require_model
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.flows import Flow, FlowLayer, FlowOptions, Subnet
 from fastflow_utils.detector.folding import FoldedFlow, NotFoldableError
@@ -24,7 +25,7 @@ from fastflow_utils.errors import FastFlowError
 
 __all__ = ["Detector", "FastFlow"]
 
-FORMAT = 4
+FORMAT = 5
 """Of a saved model; counted up whenever an older reader would misunderstand a newer file."""
 
 
@@ -173,7 +174,7 @@ class Detector(nn.Module):
         return self
 
     @torch.no_grad()
-    def predict(self, pictures: Picture | Sequence[Picture]) -> tuple[Tensor, Tensor]:
+    def predict(self, pictures: "Picture | Sequence[Picture]") -> tuple[Tensor, Tensor]:
         """Return ``anomaly_map`` (B, 1, H, W) and ``score`` (B,) of pictures of any size.
 
         A :class:`FastFlow` makes its inference form for this, at every call, so that it is never
@@ -411,6 +412,7 @@ class FastFlow(Detector):
             FastFlowError: If the folder holds no model, or one that cannot be read.
         """
         folder = Path(folder)
+        require_model(folder)
         try:
             config: dict[str, Any] = json.loads((folder / "config.json").read_text())
             found = config.get("format")
@@ -422,11 +424,6 @@ class FastFlow(Detector):
                     backbone, flow, precision=resolve_precision(precision), **config["map"]
                 )
                 model.load_state_dict(state)
-        except FileNotFoundError as error:
-            raise FastFlowError(
-                f"no model in '{folder}': expected config.json and model.safetensors, as "
-                "'fastflow run --output DIR' writes them to DIR/model"
-            ) from error
         except Exception as error:  # JSON, safetensors and torch each have their own
             raise FastFlowError(
                 f"the model in '{folder}' cannot be read ({type(error).__name__}): its files are "

@@ -5,20 +5,22 @@ import hashlib
 import os
 import unicodedata
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from fastflow_utils.data.images import image_files, open_image
+from fastflow_utils.data.images import find_images, open_image
 from fastflow_utils.detector.heat_maps import colour, outline
 from fastflow_utils.detector.model import Detector
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
-__all__ = ["predict"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Prediction", "predict", "predict_rows"]
 
 NAME_BYTES = 200  # file systems allow 255, some less
 
@@ -34,7 +36,7 @@ class Prediction(NamedTuple):
 
 def predict(
     model: Detector, inputs: list[Path], output: Path | str
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple["pd.DataFrame", list[str]]:
     """Score images of any size; write ``scores.csv`` and one heat map for each image.
 
     A heat map is a PNG of its image's size, in colours that mean the same for every image: black
@@ -61,8 +63,18 @@ def predict(
         FastFlowError: If an input does not exist, there is no image at all, or the model was never
             calibrated.
     """
+    import pandas as pd  # here: whoever wants the files only need not wait for it
+
+    rows, problems = predict_rows(model, inputs, output)
+    return pd.DataFrame(rows, columns=Prediction._fields), problems
+
+
+def predict_rows(
+    model: Detector, inputs: list[Path], output: Path | str
+) -> tuple[list[Prediction], list[str]]:
+    """Do what :func:`predict` does, and return the rows of its table."""
     heat_maps = Path(output) / "heat_maps"
-    files = _find(inputs, heat_maps)
+    files = find_images(inputs, heat_maps)
     heat_maps.mkdir(parents=True, exist_ok=True)
     detector = model.for_inference()
     if not detector.image_threshold.isfinite():
@@ -86,41 +98,7 @@ def predict(
             rows.append(Prediction(_text(file), score, decision, name))
             table.writerow(rows[-1])
             scores.flush()
-    return pd.DataFrame(rows, columns=Prediction._fields), problems
-
-
-def _find(inputs: list[Path], heat_maps: Path) -> list[tuple[Path, Path]]:
-    """Each image that was asked for, and its name relative to what was given.
-
-    Hidden folders are left out, and the heat maps of an earlier call.
-    """
-    files: list[tuple[Path, Path]] = []
-    for given in inputs:
-        if given.is_dir():
-            below = sorted(path for path in given.rglob("*") if path.is_dir())
-            hidden = {path for path in below if not _is_searched(path.relative_to(given))}
-            folders = [given, *(path for path in below if path not in hidden)]
-            own = heat_maps.resolve()
-            found = [
-                file
-                for folder in folders
-                if folder.resolve() != own
-                for file in image_files(folder)
-            ]
-            files += [(file, file.relative_to(given)) for file in found]
-        elif given.is_file():
-            files.append((given, Path(given.name)))
-        else:
-            raise FastFlowError(f"no file or folder '{given}': expected images or folders of them")
-    if not files:
-        raise FastFlowError(
-            f"no images in {', '.join(map(str, inputs))}: expected PNG, JPEG, BMP, TIFF or WebP"
-        )
-    return files
-
-
-def _is_searched(relative: Path) -> bool:
-    return not any(part.startswith(".") for part in relative.parts)
+    return rows, problems
 
 
 def _judge(detector: Detector, file: Path) -> tuple[Tensor, float]:

@@ -4,8 +4,8 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["fit", "hold_out"]
 
@@ -55,7 +58,7 @@ def fit(
     pixel_fpr: float = 0.001,
     seed: int = 0,
     after_epoch: Callable[[int], None] | None = None,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Maximise the likelihood of normal features, then set the thresholds; change ``model``.
 
     AdamW with a one-cycle learning rate (warm-up over the first 10 % of the batches, then cosine
@@ -204,6 +207,8 @@ def fit(
         except FastFlowError as error:
             warnings.warn(f"interrupted, and not calibrated: {error}", stacklevel=2)
         raise
+    import pandas as pd  # here: a second of what nothing before needs
+
     return pd.DataFrame(history)
 
 

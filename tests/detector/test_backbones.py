@@ -13,6 +13,7 @@ from used_norms import with_used_norms
 
 from fastflow_utils.detector import backbones
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.efficientnet import EfficientNetLite0
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 
@@ -97,7 +98,7 @@ def test_stays_frozen_whatever_is_asked(name):
 def test_bundled_weights_see_a_cat():
     """Real weights, right names, right normalisation: scikit-image's cat is a cat to ImageNet."""
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    network.load_state_dict(backbones._bundled_state())
+    network.load_state_dict(backbones._bundled_state(network))
     backbone = Backbone("efficientnet_lite0")
     cat = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None].float() / 255
     cat = nn.functional.interpolate(cat, size=(224, 224), mode="bicubic").clamp(0, 1)
@@ -106,6 +107,30 @@ def test_bundled_weights_see_a_cat():
     tabby_to_egyptian = {281, 282, 283, 284, 285}
     assert int(logits.argmax()) in tabby_to_egyptian
     assert logits.softmax(0)[list(tabby_to_egyptian)].sum() > 0.5
+
+
+@pytest.mark.parametrize("size", [64, 101])  # 101: nothing divides it, padding is uneven
+def test_the_bundled_network_is_timms_bit_for_bit(size):
+    options = {"features_only": True, "out_indices": range(5)}
+    theirs = with_used_norms(timm.create_model("tf_efficientnet_lite0", **options)).eval()
+    ours = EfficientNetLite0(range(5)).eval()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        assert all(torch.equal(*pair) for pair in zip(ours(x), theirs(x), strict=True))
+
+
+def test_the_bundled_network_ends_at_its_last_level():
+    """timm's own computes two more stages, a third of all multiplications, for nobody."""
+    backbone = Backbone("efficientnet_lite0", image_size=64)
+    used: set[str] = set()
+    for name, module in backbone.network.named_modules():
+        module.register_forward_hook(lambda *_, name=name: used.add(name))
+    backbone(torch.rand(1, 3, 64, 64))
+    with_weights = {key.rpartition(".")[0] for key in backbone.network.state_dict()}
+    assert with_weights <= used and len(backbone.network.blocks) == 5
+    assert len(Backbone(layers=[1], image_size=64).network.blocks) == 2
 
 
 def test_damaged_bundled_weights_are_refused(tmp_path, monkeypatch):

@@ -1,8 +1,14 @@
 """Level maps, the anomaly map, the blur: the formula, and where it ends."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from kornia.filters import gaussian_blur2d
+from skimage.segmentation import find_boundaries
 
+from fastflow_utils.detector.heat_maps import outline
 from fastflow_utils.detector.maps import blur, combine, level_map
 from fastflow_utils.errors import FastFlowError
 
@@ -28,3 +34,20 @@ def test_a_blur_that_reaches_beyond_the_map_is_refused_and_no_other(side):
     assert blur(maps, widest).shape == maps.shape
     with pytest.raises(FastFlowError, match=f"expected at most {(side - 1) // 3}$"):
         blur(maps, widest + 0.01)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 4.0])
+def test_the_blur_is_kornias(sigma):
+    maps, side = torch.rand(2, 3, 40, 30), 2 * math.ceil(3 * sigma) + 1
+    expected = gaussian_blur2d(maps, (side, side), (sigma, sigma))
+    torch.testing.assert_close(blur(maps, sigma), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+def test_the_outline_is_where_scikit_image_finds_the_outer_boundary(share):
+    mask = torch.rand(1, 30, 20) < share
+    drawn = outline(np.full((30, 20, 3), 0.5, np.float32), mask)
+    line = find_boundaries(mask[0].numpy(), mode="outer")
+    rim = find_boundaries(mask[0].numpy() | line, mode="outer")
+    green, black = (drawn == np.float32([0.2, 1, 0.4])).all(-1), (drawn == 0).all(-1)
+    assert np.array_equal(green, line) and np.array_equal(black, rim & ~line)
