@@ -2,14 +2,16 @@
 
 Exit codes: 0; 2 for a mistake of the user's, told in one line; 1 for everything else.
 
-The commands import what they need themselves, so that help and mistakes answer at once: torch,
-timm and matplotlib take seconds to import.
+The commands import what they need themselves, and torch last, so that help and mistakes answer at
+once: torch, timm and matplotlib take seconds to import. tests/test_start.py holds them to it.
 """
 
 import io
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -18,8 +20,6 @@ import typer
 from fastflow_utils.errors import FastFlowError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fastflow_utils.experiments.recipes import Recipe
     from fastflow_utils.experiments.run import Run
 
@@ -107,18 +107,25 @@ def run(
 ) -> None:
     """Train on a category's normal images and evaluate on its test split."""
     from fastflow_utils.compute import check_seed, select_device
-    from fastflow_utils.data import mvtec
+    from fastflow_utils.data import layout
+    from fastflow_utils.detector.choices import require_weights
     from fastflow_utils.experiments.recipes import recipe_for
-    from fastflow_utils.experiments.run import run as run_one
 
     check_seed(seed)
-    place = select_device(device)
-    changes: dict[str, Any] = {"image_size": image_size, "epochs": epochs, "precision": precision}
-    recipe = recipe_for(backbone, config, device=place, **changes)
-    root = mvtec.data_root(data)
+    ask = partial(recipe_for, backbone, config, image_size=image_size, epochs=epochs)
+    ask(precision="float32")  # "auto" asks torch: a mistake is told before
+    if weights is not None:
+        require_weights(weights)
+    root = layout.data_root(data)
     if category is None:
-        names = ", ".join(mvtec.categories(root)) or "none"
+        names = ", ".join(layout.categories(root)) or "none"
         raise FastFlowError(f"no --category given: expected one of those in {root}: {names}")
+    layout.category_folder(root, category)
+    recipe = ask(precision=precision, device=device)
+    place = select_device(device)
+
+    from fastflow_utils.experiments.run import run as run_one
+
     result = run_one(
         recipe,
         root,
@@ -149,7 +156,7 @@ def run(
             f"{fpr:.4f}, F1 {f1:.4f}"
         )
     typer.echo("  " + ", ".join(f"{k} {v:.1f} s" for k, v in metrics["seconds"].items()))
-    typer.echo(_table(result.evaluation.per_defect().reset_index()))
+    typer.echo(_table(result.evaluation.per_defect().reset_index().to_dict("records")))
     for note in metrics["notes"]:
         typer.echo(f"note: {note}")
     figures = "figures/, " if drawn else ""
@@ -179,14 +186,22 @@ def predict(
 ) -> None:
     """Score images of any size and draw their heat maps."""
     from fastflow_utils.compute import select_device
+    from fastflow_utils.data.images import find_images
+    from fastflow_utils.detector.choices import require_model
+
+    require_model(model)
+    find_images(images, output / "heat_maps")
+
     from fastflow_utils.detector.model import FastFlow
-    from fastflow_utils.detector.prediction import predict as score
+    from fastflow_utils.detector.prediction import predict_rows
 
     detector = FastFlow.load(model).to(select_device(device))
-    table, problems = score(detector, images, output)
-    if len(table):
-        typer.echo(_table(table.nlargest(10, "score").drop(columns="heat_map")))
-    typer.echo(f"{len(table)} images scored, higher is more anomalous: {output}/scores.csv")
+    rows, problems = predict_rows(detector, images, output)
+    if rows:
+        highest = sorted(rows, key=lambda row: row.score, reverse=True)[:10]
+        shown = ("path", "score", "decision")
+        typer.echo(_table([{name: getattr(row, name) for name in shown} for row in highest]))
+    typer.echo(f"{len(rows)} images scored, higher is more anomalous: {output}/scores.csv")
     if problems:
         for problem in problems[:-1]:
             typer.echo(f"error: {problem}", err=True)
@@ -226,7 +241,7 @@ def reproduce(
 ) -> None:
     """Run every category, backbone and seed that has not been run; tables: `fastflow report`."""
     from fastflow_utils.compute import select_device
-    from fastflow_utils.data import mvtec
+    from fastflow_utils.data import layout
     from fastflow_utils.experiments import engines
     from fastflow_utils.experiments import reproduce as reproduction
     from fastflow_utils.experiments.recipes import recipe_for
@@ -238,22 +253,25 @@ def reproduce(
     if engine == Where.local and (address is not None or gpus):
         raise FastFlowError("--address and --gpus are for --engine ray")
 
+    def recipe(name: str | None, **more: Any) -> "Recipe":
+        return recipe_for(name, config, image_size=image_size, epochs=epochs, **more)
+
+    asked = _names(backbones) if backbones is not None else [None]
+    files = dict(_weights(text) for text in weights or [])
+    quick = {"precision": "float32"}  # "auto" asks torch: a mistake is told before
+    wanted: dict[str, Any] = {
+        "names": None if categories == "all" else _names(categories),
+        "seeds": [_seed(text) for text in _names(seeds)],
+        "weights": {recipe(name, **quick).backbone: file for name, file in files.items()},
+    }
+    tried = [recipe(name, **quick) for name in asked]
+    root = layout.data_root(data)
+    reproduction.check_plan(root, tried, **wanted)
+
     is_here = engine == Where.local or device == Device.cpu  # Ray's GPUs may be elsewhere
     place = select_device(device) if is_here else None
-    changes: dict[str, Any] = {"image_size": image_size, "epochs": epochs, "precision": precision}
-
-    def recipe(name: str | None) -> "Recipe":
-        return recipe_for(name, config, device=place, **changes)
-
-    files = dict(_weights(text) for text in weights or [])
-    names = None if categories == "all" else _names(categories)
-    plan = reproduction.plan(
-        mvtec.data_root(data),
-        [recipe(name) for name in (_names(backbones) if backbones is not None else [None])],
-        names=names,
-        seeds=[_seed(text) for text in _names(seeds)],
-        weights={recipe(name).backbone: file for name, file in files.items()},
-    )
+    recipes = [recipe(name, precision=precision, device=place) for name in asked]
+    plan = reproduction.plan(root, recipes, **wanted)
     threads = threads or max(1, (os.cpu_count() or 1) // jobs)
     if engine == Where.ray:
         where = engines.on_ray(address, jobs=jobs, cpus=threads, gpus=gpus)
@@ -314,9 +332,15 @@ def animate(
     ] = None,
 ) -> None:
     """Make an animation of each category: image, truth, heat map, overlay with the decision."""
+    from fastflow_utils.experiments.records import finished_below, require_finished
+
+    is_one = (runs / "metrics.json").is_file()
+    for run in [runs] if is_one else finished_below(runs):
+        require_finished(run)
+
     from fastflow_utils.experiments import animations
 
-    make = animations.animate if (runs / "metrics.json").is_file() else animations.animate_all
+    make = animations.animate if is_one else animations.animate_all
     for file in make(runs, output, data):
         typer.echo(f"{file} ({file.stat().st_size / 1e6:.1f} MB)")
 
@@ -324,40 +348,31 @@ def animate(
 @app.command()
 def recipes() -> None:
     """List the recipes that come with the package."""
-    import pandas as pd
-    import torch
+    from fastflow_utils.detector.choices import BUNDLED
+    from fastflow_utils.experiments.recipes import packaged, sizes
 
-    from fastflow_utils.detector.backbones import BUNDLED
-    from fastflow_utils.experiments.recipes import recipes as packaged_recipes
-
-    rows, notes = [], []
-    for name, recipe in packaged_recipes().items():
-        with torch.device("meta"):  # shapes alone: nothing is loaded or computed
-            backbone = recipe.build_backbone(pretrained=False)
-            flows = recipe.build_model(backbone).flows
-        frozen, trained = (
-            sum(parameter.numel() for parameter in module.parameters()) / 1e6
-            for module in (backbone, flows)
-        )
+    rows, notes, built = [], [], sizes()
+    for name, recipe in packaged().items():
+        size = built[name]
         rows.append(
             {
                 "recipe": name,
-                "image": f"{recipe.image_size} px",
-                "layers": "block " * backbone.tokens + " ".join(map(str, backbone.layers)),
-                "steps": recipe.steps,
-                "kernels": recipe.kernels,
-                "precision": recipe.precision,
-                "ratio": f"{recipe.hidden_ratio:g}",
-                "backbone": f"{frozen:.1f} M",
-                "flow": f"{trained:.1f} M",
-                "weights": "installed" if recipe.backbone == BUNDLED else "hub or FILE",
+                "image": f"{recipe['image_size']} px",
+                "layers": "block " * size["tokens"] + " ".join(map(str, size["layers"])),
+                "steps": recipe["steps"],
+                "kernels": recipe["kernels"],
+                "precision": recipe["precision"],
+                "ratio": f"{recipe['hidden_ratio']:g}",
+                "backbone": f"{size['backbone'] / 1e6:.1f} M",
+                "flow": f"{size['flow'] / 1e6:.1f} M",
+                "weights": "installed" if recipe["backbone"] == BUNDLED else "hub or FILE",
             }
         )
-        if name != recipe.backbone:
-            notes.append(f"{name}: timm's {recipe.backbone}")
-    typer.echo(_table(pd.DataFrame(rows)))
+        if name != recipe["backbone"]:
+            notes.append(f"{name}: timm's {recipe['backbone']}")
+    typer.echo(_table(rows))
     typer.echo("layers: timm's indices; ratio: hidden channels; backbone, flow: parameters")
-    typer.echo("precision: on this machine, where --precision does not ask for another")
+    typer.echo("precision: auto is bfloat16 where the device is fast with it, else float32")
     typer.echo("hub: downloaded by timm, once; FILE: --weights FILE, a local state dict")
     for note in notes:
         typer.echo(note)
@@ -424,18 +439,26 @@ def import_(
 
 
 def _check(root: Path) -> None:
-    from fastflow_utils.data import mvtec
+    from fastflow_utils.data import layout
 
-    table = mvtec.check(root)
-    typer.echo(_table(table.reset_index()))
+    table = layout.check(root)
+    typer.echo(_table(table.reset_index().to_dict("records")))
     if table["problems"].astype(bool).any():
         raise FastFlowError(
             f"problems in {root}: correct what the last column names, then check again"
         )
 
 
-def _table(table: "pd.DataFrame") -> str:
-    return table.to_string(index=False, float_format="{:.4f}".format)
+def _table(rows: Sequence[Mapping[Any, object]]) -> str:
+    """Return rows of the same keys as lines of a text, everything under its key."""
+    cells = [
+        [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()]
+        for row in rows
+    ]
+    columns = list(zip(rows[0], *cells, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    lines = zip(*columns, strict=True)
+    return "\n".join(" ".join(map(str.rjust, line, widths)) for line in lines)
 
 
 def main() -> None:

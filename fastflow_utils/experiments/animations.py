@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fastflow_utils.data.mvtec import GOOD, MVTecAD, Sample, data_root
+from fastflow_utils.data.layout import GOOD, data_root
+from fastflow_utils.data.mvtec import MVTecAD, Sample
 from fastflow_utils.detector.heat_maps import (
     ANOMALOUS_COLOUR,
     GOOD_COLOUR,
@@ -34,7 +35,7 @@ from fastflow_utils.detector.heat_maps import (
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import as_folder
-from fastflow_utils.experiments.records import finished, read_json
+from fastflow_utils.experiments.records import finished_below, read_json, require_finished
 from fastflow_utils.experiments.tables import CATEGORIES, LAYOUT
 from fastflow_utils.frontend import track
 
@@ -123,7 +124,7 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
     Args:
         run: Folder of a finished run.
         data: The data root. Default: the one that ``run.json`` names, else as
-            :func:`~fastflow_utils.data.mvtec.data_root` finds it.
+            :func:`~fastflow_utils.data.layout.data_root` finds it.
         count: How many images at most.
 
     Raises:
@@ -131,7 +132,7 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
             one of the two is of the sample set and the other is not.
     """
     run = Path(run)
-    metrics = _metrics(run)
+    metrics = require_finished(run)
     root = data_root(data or (read_json(run / "run.json") or {}).get("root"))
     model = FastFlow.load(run / "model")
     test = MVTecAD(root, metrics["category"], "test", model.backbone.image_size)
@@ -148,16 +149,6 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
             Verdict(test.category, test.title, sample, anomaly_map, float(score), *thresholds)
         )
     return shown
-
-
-def _metrics(run: Path) -> dict[str, Any]:
-    found = finished(run)
-    if found is None:
-        raise FastFlowError(
-            f"no finished run in '{run}': expected metrics.json and model/, as "
-            "'fastflow run --output DIR' leaves them in DIR"
-        )
-    return found
 
 
 # Drawing ----------------------------------------------------------------------------------------
@@ -397,7 +388,7 @@ def wall(
         FastFlowError: As :func:`verdicts` does; if there is no run, the runs are of several data
             sets, or two are of one category.
     """
-    kept = {run: _metrics(Path(run)) for run in runs}
+    kept = {run: require_finished(Path(run)) for run in runs}
     names = {run: metrics["category"] for run, metrics in kept.items()}
     data_names = sorted({metrics["data"] for metrics in kept.values()})
     if len(data_names) != 1:
@@ -480,15 +471,10 @@ def animate_all(
         FastFlowError: As :func:`verdicts` and :func:`wall` do; if there is no finished run.
     """
     found: dict[tuple[str, str, str], list[tuple[int, Path, dict[str, Any]]]] = defaultdict(list)
-    for file in sorted(Path(folder).rglob("metrics.json")):
-        metrics = _metrics(file.parent)
+    for run in finished_below(Path(folder)):
+        metrics = require_finished(run)
         kind = metrics["recipe"]["backbone"], metrics["data"], metrics["category"]
-        found[kind].append((file.stat().st_mtime_ns, file.parent, metrics))
-    if not found:
-        raise FastFlowError(
-            f"no finished run in '{folder}' or below it: expected folders that 'fastflow run' or "
-            "'fastflow reproduce' has made"
-        )
+        found[kind].append(((run / "metrics.json").stat().st_mtime_ns, run, metrics))
     chosen: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for (backbone, data_name, _), runs_of in sorted(found.items()):
         _, _, last = max(runs_of, key=itemgetter(0))

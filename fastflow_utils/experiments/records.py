@@ -8,7 +8,7 @@ from typing import Any
 
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["finished", "read_json", "write_json"]
+__all__ = ["finished", "finished_below", "read_json", "require_finished", "write_json"]
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -51,3 +51,33 @@ def finished(output: Path) -> dict[str, Any] | None:
     with suppress(FastFlowError):
         return read_json(output / "metrics.json")
     return None
+
+
+def require_finished(output: Path) -> dict[str, Any]:
+    """Return the metrics of a finished run.
+
+    Raises:
+        FastFlowError: If there is none in this folder.
+    """
+    found = finished(output)
+    if found is None:
+        raise FastFlowError(
+            f"no finished run in '{output}': expected metrics.json and model/, as "
+            "'fastflow run --output DIR' leaves them in DIR"
+        )
+    return found
+
+
+def finished_below(folder: Path) -> list[Path]:
+    """Return the folders of all runs in a folder and below it.
+
+    Raises:
+        FastFlowError: If there is none.
+    """
+    found = sorted(file.parent for file in folder.rglob("metrics.json"))
+    if not found:
+        raise FastFlowError(
+            f"no finished run in '{folder}' or below it: expected folders that 'fastflow run' or "
+            "'fastflow reproduce' has made"
+        )
+    return found

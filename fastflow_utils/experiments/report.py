@@ -16,11 +16,12 @@ from typing import Any
 
 import pandas as pd
 
+from fastflow_utils.data.layout import MVTEC_AD, SAMPLE_SET
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
 from fastflow_utils.experiments.recipes import describe, recipe_of
 from fastflow_utils.experiments.records import read_json
-from fastflow_utils.experiments.tables import MEASURED, MVTEC_AD, SAMPLE_SET
+from fastflow_utils.experiments.tables import MEASURED
 
 __all__ = ["FORMATS", "Report", "Section", "collect", "report"]
 

@@ -22,22 +22,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from fastflow_utils.compute import check_seed, select_device
 from fastflow_utils.data.images import sha256
-from fastflow_utils.data.mvtec import categories, digest
-from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.data.layout import categories, data_name, digest
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.engines import Engine, Lost, local
 from fastflow_utils.experiments.recipes import Recipe, as_folder
 from fastflow_utils.experiments.records import finished, write_json
-from fastflow_utils.experiments.run import data_name, run
 from fastflow_utils.experiments.tables import DASH, TABLES
 from fastflow_utils.provenance import result_digest, versions
+
+if TYPE_CHECKING:
+    from fastflow_utils.detector.backbones import Backbone
 
 __all__ = ["Job", "Outcome", "perform", "plan", "reproduce"]
 
@@ -145,6 +145,34 @@ def plan(
     """
     root = Path(root).expanduser().absolute()  # for workers that were started elsewhere
     weights = {name: file.expanduser().absolute() for name, file in (weights or {}).items()}
+    names = check_plan(root, recipes, names=names, seeds=seeds, weights=weights)
+    data = {name: digest(root, name) for name in names}
+    own = {backbone: sha256(file) for backbone, file in weights.items()}
+    return [
+        Job(
+            recipe,
+            root,
+            name,
+            seed,
+            data[name],
+            weights.get(recipe.backbone),
+            own.get(recipe.backbone),
+        )
+        for recipe in recipes
+        for name in names
+        for seed in seeds
+    ]
+
+
+def check_plan(
+    root: Path,
+    recipes: Sequence[Recipe],
+    *,
+    names: Sequence[str] | None,
+    seeds: Sequence[int],
+    weights: Mapping[str, Path],
+) -> Sequence[str]:
+    """Refuse what :func:`plan` refuses, before a byte is read; return the categories."""
     found = categories(root)
     names = found if names is None else names
     wanted = {
@@ -167,22 +195,7 @@ def plan(
             raise FastFlowError(f"weights for '{backbone}', which is not among the backbones")
         if not file.is_file():
             raise FastFlowError(f"no weights at '{file}': expected a state dict for {backbone}")
-    data = {name: digest(root, name) for name in names}
-    own = {backbone: sha256(file) for backbone, file in weights.items()}
-    return [
-        Job(
-            recipe,
-            root,
-            name,
-            seed,
-            data[name],
-            weights.get(recipe.backbone),
-            own.get(recipe.backbone),
-        )
-        for recipe in recipes
-        for name in names
-        for seed in seeds
-    ]
+    return names
 
 
 # One job ----------------------------------------------------------------------------------------
@@ -207,6 +220,8 @@ def perform(
         device: As for :func:`~fastflow_utils.compute.select_device`.
         threads: Of torch. Default: as many as it has now.
     """
+    import torch  # here, as below: who plans need not wait for it
+
     place = output / job.place
     usual = torch.get_num_threads()
     try:
@@ -226,6 +241,8 @@ def perform(
 
 def _run_locked(job: Job, output: Path, device: str) -> None:
     """Do one run, its folder being locked, and write down how it ends."""
+    from fastflow_utils.experiments.run import run
+
     # Else the key would tell of other software than was used. Precision is the job's, whatever
     # this machine would choose.
     here = versions() | {"code": result_digest()[:12]}
@@ -258,7 +275,7 @@ def _run_locked(job: Job, output: Path, device: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _backbone(recipe: Recipe, weights: Path | None, weights_sha256: str | None) -> Backbone:
+def _backbone(recipe: Recipe, weights: Path | None, weights_sha256: str | None) -> "Backbone":
     """Build it once for all runs in a row that have the same: it is frozen."""
     return recipe.build_backbone(weights)
 
@@ -268,6 +285,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _write_down(job: Job, output: Path, status: str, error: str | None = None) -> None:
+    import torch
+
     about = job.facts | {
         "key": job.key,
         "root": str(job.root),

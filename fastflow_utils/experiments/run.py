@@ -5,14 +5,14 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 
 from fastflow_utils.compute import check_seed
 from fastflow_utils.data.images import sha256
-from fastflow_utils.data.mvtec import MVTecAD, digest, is_mvtec_ad, is_sample_set
+from fastflow_utils.data.layout import data_name, digest
+from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
 from fastflow_utils.detector.features import Features, extract
@@ -21,10 +21,12 @@ from fastflow_utils.detector.training import fit
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import Recipe
 from fastflow_utils.experiments.records import write_json
-from fastflow_utils.experiments.tables import MVTEC_AD, SAMPLE_SET
 from fastflow_utils.provenance import result_digest, versions
 
-__all__ = ["Run", "data_name", "run"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Run", "run"]
 
 
 CODE = result_digest()
@@ -36,7 +38,7 @@ class Run:
     """What :func:`run` leaves in memory; on disk it is in ``output``."""
 
     model: FastFlow
-    history: pd.DataFrame
+    history: "pd.DataFrame"
     evaluation: Evaluation
     metrics: dict[str, Any]
 
@@ -125,22 +127,6 @@ def run(
     return Run(model, history, evaluation, metrics)
 
 
-def data_name(root: Path | str, category: str) -> str:
-    """Return which data a result is of: tables never mix two.
-
-    Returns:
-        "sample set"; "MVTec AD", where name and numbers of images are its own; else the name of
-        the data root's folder.
-    """
-    if is_sample_set(root, category):
-        return SAMPLE_SET
-    if is_mvtec_ad(root, category):
-        return MVTEC_AD
-    folder = Path(root).expanduser().resolve()
-    name = folder.name or str(folder)
-    return f"folder {name}" if name in (SAMPLE_SET, MVTEC_AD) else name
-
-
 def _splits(root: Path | str, category: str, image_size: int) -> tuple[MVTecAD, MVTecAD]:
     """Return the images to train on, and those to evaluate on, which must be of both labels."""
     train = MVTecAD(root, category, "train", image_size)
@@ -162,7 +148,7 @@ def _prepared(output: Path) -> Path:
 
 def _train(
     model: FastFlow, features: Features, recipe: Recipe, seed: int, output: Path, **notes: object
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Train the model and save it; after Ctrl-C, save what there is of it."""
 
     def save() -> None:

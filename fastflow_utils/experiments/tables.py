@@ -17,14 +17,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from fastflow_utils.data.layout import MVTEC_AD, SAMPLE_SET
 from fastflow_utils.errors import FastFlowError
 
 __all__ = [
     "CATEGORIES",
     "MEASURED",
     "METRICS",
-    "MVTEC_AD",
-    "SAMPLE_SET",
     "TABLES",
     "as_runs",
     "categories_of",
@@ -62,9 +61,6 @@ MEASURED = {
     "seconds_total": "seconds of a run",
 }
 """The metrics that a run of ours has, with their names."""
-
-SAMPLE_SET, MVTEC_AD = "sample set", "MVTec AD"
-"""What ``metrics.json`` calls these data; all other data have the name of their folder."""
 
 AVERAGE = "Avg"
 LAYOUT = {name: name.replace("_", " ").title() for name in CATEGORIES}

@@ -13,7 +13,14 @@ from fastflow_utils.compute import resolve_precision
 from fastflow_utils.detector.flows import AffineCoupling
 from fastflow_utils.detector.maps import blur
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.experiments.recipes import Recipe, describe, recipe_for, recipe_of, recipes
+from fastflow_utils.experiments.recipes import (
+    Recipe,
+    describe,
+    recipe_for,
+    recipe_of,
+    recipes,
+    sizes,
+)
 
 # The flow's parameters in millions, with FrEIA's blocks; the feature maps at the recipe's size.
 PAPER = {
@@ -163,8 +170,27 @@ def test_the_list_names_every_recipe_and_its_sizes(capsys):
     for name, (millions, _) in PAPER.items():
         (row,) = (line for line in printed if line.split()[0] == name)
         assert f"{recipes()[name].image_size} px" in row
-        assert f"{millions:.1f} M" in row and "hub or FILE" in row
+        assert f"{millions:.1f} M" in row and "hub or FILE" in row and "auto" in row
     assert any(line.split()[0] == "efficientnet_lite0" and "installed" in line for line in printed)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_the_sizes_written_down_are_those_of_what_is_built(name):
+    with torch.device("meta"):  # shapes alone: nothing is loaded or computed
+        backbone = recipes()[name].build_backbone(pretrained=False)
+        flows = recipes()[name].build_model(backbone).flows
+    assert sizes()[name] == {
+        "layers": list(backbone.layers),
+        "tokens": backbone.tokens,
+        **{
+            part: sum(parameter.numel() for parameter in module.parameters())
+            for part, module in {"backbone": backbone, "flow": flows}.items()
+        },
+    }
+
+
+def test_every_packaged_recipe_has_its_sizes_written_down():
+    assert list(sizes()) == list(recipes())
 
 
 def test_options_win_over_the_file_and_the_file_over_the_package(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fastflow_utils.data.layout import MVTEC_AD, SAMPLE_SET
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
 from fastflow_utils.experiments.recipes import recipe_for
@@ -20,8 +21,6 @@ from fastflow_utils.experiments.tables import (
     CATEGORIES,
     MEASURED,
     METRICS,
-    MVTEC_AD,
-    SAMPLE_SET,
 )
 
 every_format = pytest.mark.parametrize("name", FORMATS)

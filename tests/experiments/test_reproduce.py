@@ -19,7 +19,7 @@ from PIL import Image
 from test_cli import fastflow
 
 from fastflow_utils.compute import Precision
-from fastflow_utils.data.mvtec import digest
+from fastflow_utils.data.layout import digest
 from fastflow_utils.detector import features
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.model import FastFlow

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from fastflow_utils.data.layout import MVTEC_AD, SAMPLE_SET
 from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
@@ -17,8 +18,6 @@ from fastflow_utils.experiments.tables import (
     CATEGORIES,
     MEASURED,
     METRICS,
-    MVTEC_AD,
-    SAMPLE_SET,
     TABLES,
 )
 

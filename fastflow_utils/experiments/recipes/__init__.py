@@ -1,4 +1,8 @@
-"""A recipe: every choice that decides a result, but for the data and the seed."""
+"""A recipe: every choice that decides a result, but for the data and the seed.
+
+A recipe's values are read and checked without torch, which takes seconds to import: it is
+imported where "auto" asks what this machine computes well with, and where something is built.
+"""
 
 import dataclasses
 import difflib
@@ -9,19 +13,31 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-import torch
 import yaml
 
 from fastflow_utils.compute import Precision, resolve_precision
-from fastflow_utils.detector.backbones import BUNDLED, Backbone
-from fastflow_utils.detector.flows import FlowOptions, Kernels
-from fastflow_utils.detector.maps import blur_reach
-from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.choices import BUNDLED, Kernels, blur_reach
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["Recipe", "as_folder", "describe", "recipe_for", "recipe_of", "recipes"]
+if TYPE_CHECKING:
+    import torch
+
+    from fastflow_utils.detector.backbones import Backbone
+    from fastflow_utils.detector.flows import FlowOptions
+    from fastflow_utils.detector.model import FastFlow
+
+__all__ = [
+    "Recipe",
+    "as_folder",
+    "describe",
+    "packaged",
+    "recipe_for",
+    "recipe_of",
+    "recipes",
+    "sizes",
+]
 
 
 @dataclass(frozen=True)
@@ -117,18 +133,14 @@ class Recipe:
         Raises:
             FastFlowError: If there is no such field.
         """
-        names = [field.name for field in dataclasses.fields(self)]
-        for key in values:
-            if key not in names:
-                near = difflib.get_close_matches(key, names, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"expected {', '.join(names)}"
-                raise FastFlowError(f"a recipe has no '{key}': {hint}")
-        return dataclasses.replace(self, **values)
+        return dataclasses.replace(self, **_known(values))
 
     def build_backbone(
         self, weights: Path | str | None = None, *, pretrained: bool = True
-    ) -> Backbone:
+    ) -> "Backbone":
         """Return the frozen backbone, with local weights if given, random if not pretrained."""
+        from fastflow_utils.detector.backbones import Backbone
+
         return Backbone(
             self.backbone,
             layers=self.layers,
@@ -138,12 +150,16 @@ class Recipe:
         )
 
     @property
-    def flow(self) -> FlowOptions:
+    def flow(self) -> "FlowOptions":
         """What each level's flow is made of."""
+        from fastflow_utils.detector.flows import FlowOptions
+
         return FlowOptions(self.steps, self.kernels, self.hidden_ratio, self.clamp, self.whiten)
 
-    def build_model(self, backbone: Backbone, seed: int = 0) -> FastFlow:
+    def build_model(self, backbone: "Backbone", seed: int = 0) -> "FastFlow":
         """Return the untrained model on top of ``backbone``."""
+        from fastflow_utils.detector.model import FastFlow
+
         return FastFlow(
             backbone,
             self.flow,
@@ -182,10 +198,22 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     Raises:
         FastFlowError: If a field is missing, unknown or does not fit.
     """
-    missing = {field.name for field in dataclasses.fields(Recipe)} - set(values)
-    if missing:
+    if missing := set(_DEFAULTS) - set(values):
         raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
-    return Recipe().changed(**values)
+    return Recipe(**_known(values))
+
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Recipe)}
+
+
+def _known(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the values, if each of them is a recipe's."""
+    for key in values:
+        if key not in _DEFAULTS:
+            near = difflib.get_close_matches(key, _DEFAULTS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"expected {', '.join(_DEFAULTS)}"
+            raise FastFlowError(f"a recipe has no '{key}': {hint}")
+    return values
 
 
 @cache
@@ -198,8 +226,8 @@ def describe(recipe: Recipe) -> str:
         >>> describe(recipe_for("resnet18", epochs=1))
         'resnet18, epochs 1'
     """
-    names = {packaged.backbone: name for name, packaged in recipes().items()}
-    start = dataclasses.asdict(recipe_for(recipe.backbone))
+    names = {values["backbone"]: name for name, values in packaged().items()}
+    start = _packaged(recipe.backbone)
     changes = [
         f"{field} {value}"
         for field, value in dataclasses.asdict(recipe).items()
@@ -248,29 +276,60 @@ def recipes() -> dict[str, Recipe]:
         >>> recipes()["deit_base_distilled_384"].backbone
         'deit_base_distilled_patch16_384'
     """
+    return {name: Recipe(**values) for name, values in packaged().items()}
+
+
+def packaged() -> dict[str, dict[str, Any]]:
+    """Return the values of these recipes as they are written, so precision as "auto".
+
+    Example:
+        >>> packaged()["resnet18"]["precision"]
+        'auto'
+    """
+    found: dict[str, dict[str, Any]] = {}
     folder = resources.files(__name__)
-    files = {file.name: file for file in folder.iterdir() if file.name.endswith(".yaml")}
-    return {
-        name.removesuffix(".yaml"): Recipe().changed(**_read(file.read_text(), name))
-        for name, file in sorted(files.items())
-    }
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            values = {**_DEFAULTS, **_known(_read(file.read_text(), file.name))}
+            if isinstance(values["layers"], list):
+                values["layers"] = tuple(values["layers"])
+            found[file.name.removesuffix(".yaml")] = values
+    return found
 
 
-def _packaged(name: str) -> Recipe:
+def sizes() -> dict[str, dict[str, Any]]:
+    """Return what becomes of each of these recipes when it is built, by name.
+
+    They are written down in ``experiments/sizes.yaml``, because building takes torch and seconds;
+    a test compares them with what is built.
+
+    Returns:
+        Of each its ``layers``, whether they are blocks of a transformer (``tokens``), and the
+        numbers of parameters of ``backbone`` and ``flow``.
+
+    Example:
+        >>> sizes()["resnet18"]["layers"]
+        [1, 2, 3]
+    """
+    text = resources.files("fastflow_utils.experiments").joinpath("sizes.yaml").read_text()
+    return _read(text, "sizes.yaml")
+
+
+def _packaged(name: str) -> dict[str, Any]:
     """Find a recipe by its own name or its backbone's, whose tag may name other weights."""
-    for own_name, recipe in recipes().items():
+    for own_name, values in packaged().items():
         if name == own_name:
-            return recipe
-        if str(name).partition(".")[0] == recipe.backbone:
-            return recipe.changed(backbone=name)
-    return Recipe().changed(backbone=name)
+            return values
+        if str(name).partition(".")[0] == values["backbone"]:
+            return values | {"backbone": name}
+    return _DEFAULTS | {"backbone": name}
 
 
 def recipe_for(
     backbone: str | None = None,
     config: Path | str | None = None,
     *,
-    device: torch.device | str | None = None,
+    device: "torch.device | str | None" = None,
     **values: Any,
 ) -> Recipe:
     """Return the recipe for a backbone: the package's, then the file's values, then ``values``.
@@ -280,7 +339,7 @@ def recipe_for(
             (``"resnet18.tv_in1k"``). Default: the file's, else ``"efficientnet_lite0"``.
         config: A YAML file of recipe fields; those it leaves out come from the backbone's recipe.
         device: Where to compute, which decides what precision "auto" means. Default: as
-            :func:`~fastflow_utils.compute.select_device`.
+            :func:`~fastflow_utils.compute.select_device`'s "auto".
         **values: Single fields; None leaves a field as it is.
 
     Raises:
@@ -301,7 +360,7 @@ def recipe_for(
             raise FastFlowError(f"{path} is not UTF-8: expected a YAML file") from error
     start = _packaged(backbone or given.get("backbone", BUNDLED))
     options = {key: value for key, value in values.items() if value is not None}
-    wanted = {**given, **options, "backbone": start.backbone}
-    if wanted.get("precision", "auto") == "auto":
-        wanted["precision"] = resolve_precision("auto", device)
-    return start.changed(**wanted)
+    wanted = {**start, **_known(given), **_known(options), "backbone": start["backbone"]}
+    # A mistake in a value is told before torch is asked what "auto" means here.
+    asked, checked = wanted["precision"], Recipe(**wanted | {"precision": "float32"})
+    return checked.changed(precision=resolve_precision(asked, device))
