@@ -22,7 +22,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fastflow_utils.data.images import image_files, is_visible, load_image, load_mask, sha256
+from fastflow_utils.data.images import (
+    checked_size,
+    image_files,
+    is_visible,
+    load_image,
+    load_mask,
+    sha256,
+)
 from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -419,7 +426,7 @@ def _look_at(image: Path, mask: Path | None, size: int | None = None) -> list[Fi
     findings: list[Finding] = []
     shape = None
     try:
-        shape = load_image(image).shape[1:]
+        shape = checked_size(image)
     except FastFlowError:
         findings.append(("unreadable", image))
     if mask is None:
