@@ -312,7 +312,7 @@ class MVTecAD(Dataset[Sample]):
                 another shape than its image.
         """
         pairs = [pair for pair in zip(self.paths, self.mask_paths, strict=True) if pair[1]]
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each holds a picture of full size
             looked = pool.map(lambda pair: _look_at(pair[0], pair[1], self.image_size), pairs)
             findings = [one for found in track(looked, "masks", len(pairs)) for one in found]
         wrong = [(what, path) for what, path in findings if what != VANISHED]
