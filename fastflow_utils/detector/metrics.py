@@ -469,8 +469,8 @@ def aupimo(
     normal.partition(len(normal) - highest)  # the highest come last: only they need an order
     thresholds = np.sort(normal[-highest:])[::-1][np.minimum(steps, highest - 1)]
     tpr = []
-    for scores, mask in zip(pixels[anomalous], truth[anomalous], strict=True):
-        defect = np.sort(scores[mask])
+    for image in np.flatnonzero(anomalous):
+        defect = np.sort(pixels[image][truth[image]])
         above = len(defect) - np.searchsorted(defect, thresholds, side="right")
         tpr.append(np.average(above / len(defect), weights=widths))
     return float(np.mean(tpr))

@@ -40,6 +40,7 @@ class Run:
     model: FastFlow
     history: pd.DataFrame
     evaluation: Evaluation
+    per_defect: pd.DataFrame
     metrics: dict[str, Any]
 
 
@@ -104,7 +105,8 @@ def run(
 
     evaluation = evaluate(model, test, test_features)
     _return_freed_memory()  # before the metrics, which sort a copy of all pixels
-    evaluation.per_defect().to_csv(output / "per_defect.csv")
+    per_defect = evaluation.per_defect()
+    per_defect.to_csv(output / "per_defect.csv")
     metrics = {**evaluation.metrics(), "label_free": evaluation.label_free()}
     seconds.lap("evaluate")
     metrics |= {
@@ -126,7 +128,7 @@ def run(
         "code_sha256": CODE,
     }
     write_json(output / "metrics.json", metrics)
-    return Run(model, history, evaluation, metrics)
+    return Run(model, history, evaluation, per_defect, metrics)
 
 
 def data_name(root: Path | str, category: str) -> str:
