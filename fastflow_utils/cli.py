@@ -156,7 +156,7 @@ def run(
             f"{fpr:.4f}, F1 {f1:.4f}"
         )
     typer.echo("  " + ", ".join(f"{k} {v:.1f} s" for k, v in metrics["seconds"].items()))
-    typer.echo(_table(result.evaluation.per_defect().reset_index().to_dict("records")))
+    typer.echo(_table(result.per_defect.reset_index().to_dict("records")))
     for note in metrics["notes"]:
         typer.echo(f"note: {note}")
     figures = "figures/, " if drawn else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fastflow_utils.errors import FastFlowError
@@ -27,6 +27,7 @@ __all__ = [
     "Picture",
     "as_image",
     "as_images",
+    "checked_size",
     "find_images",
     "image_files",
     "is_visible",
@@ -41,6 +42,7 @@ __all__ = [
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 Picture: TypeAlias = "Path | str | Image.Image | np.ndarray | Tensor"
 ROUNDING = 1e-3  # a float so little outside [0, 1] is a rounding error
+BAND = 256  # rows of a large picture that are in work at a time
 
 
 def image_files(folder: Path | str) -> list[Path]:
@@ -147,22 +149,42 @@ def open_image(path: Path | str) -> Image.Image:
     """
     # Given a path, Pillow maps uncompressed TIFFs to memory and mixes up those that are turned.
     with _reading(path), Path(path).open("rb") as file, Image.open(file) as image:
-        return ImageOps.exif_transpose(image)  # a copy, so the file may be closed
+        image.load()  # all of it, so the file may be closed
+        return _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF says that it is to be seen; no copy where nothing is to be turned."""
+    if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def _flat(image: Image.Image, background: str) -> Image.Image:
-    """16-bit and float images as they are, any other as RGB, transparency over ``background``."""
-    if image.mode.startswith(("I", "F")):
+    """Grey as it is, any other as RGB, transparency over ``background``."""
+    if image.mode.startswith(("I", "F")):  # 16 bits, or floats
         return image
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    behind = Image.new("RGBA", image.size, background)
-    return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
+    if image.has_transparency_data:
+        flat = Image.new("RGB", image.size)
+        for top, band in _bands(image):
+            behind = Image.new("RGBA", band.size, background)
+            flat.paste(Image.alpha_composite(behind, band.convert("RGBA")), (0, top))
+        return flat
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
-def _full_scale(image: Image.Image, values: np.ndarray) -> int:
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield an image in bands of rows, each with its first row: a copy of all would be large."""
+    for top in range(0, image.height, BAND):
+        yield top, image.crop((0, top, image.width, min(top + BAND, image.height)))
+
+
+def _full_scale(image: Image.Image) -> int:
     """The value that means white. A float file does not say, so its largest value decides."""
-    low, high = values.min(), values.max()
+    bands = (np.asarray(band) for _, band in _bands(image))
+    extremes = np.array([(band.min(), band.max()) for band in bands], np.float32)
+    low, high = extremes.min(), extremes.max()
     if not (low >= -ROUNDING and high <= 65535):  # true for NaN, too
         raise ValueError(f"values from {low:g} to {high:g}, expected finite ones from 0 to 65535")
     if image.mode == "I" and high <= 255:
@@ -208,17 +230,16 @@ def _pixels(values: np.ndarray | Tensor) -> np.ndarray:
 
 
 def _layers(picture: Picture) -> tuple[list[Image.Image], int]:
-    """What is to be resized, one image in RGB or one of floats for each channel, and its white."""
+    """What is to be resized, one image of bytes or one of floats for each channel, its white."""
     if isinstance(picture, Path | str):
         picture = open_image(picture)
     if isinstance(picture, TiffImageFile) and picture.filename and picture.tag_v2.get(274, 1) > 4:
         raise ValueError("Pillow itself may read a turned TIFF wrongly: give its path")
     if isinstance(picture, Image.Image):
-        image = _flat(ImageOps.exif_transpose(picture), background="white")
-        if image.mode == "RGB":
+        image = _flat(_upright(picture), background="white")
+        if image.mode in ("L", "RGB"):
             return [image], 255
-        values = np.asarray(image, dtype=np.float32)
-        return [Image.fromarray(values)], _full_scale(image, values)
+        return [image.convert("F")], _full_scale(image)
     if not (isinstance(picture, np.ndarray) or _is_tensor(picture)):
         raise TypeError("expected a path, a Pillow image, a NumPy array or a tensor")
     pixels = _pixels(picture)
@@ -344,6 +365,19 @@ def load_image(path: Path | str, size: int | None = None) -> Tensor:
         (torch.Size([3, 4, 6]), tensor([1., 0., 0.]))
     """
     return as_image(Path(path), size)
+
+
+def checked_size(path: Path | str) -> tuple[int, int]:
+    """Return the height and width of an image file that :func:`load_image` can read.
+
+    All of it is decoded and checked, but not made a tensor: that of a large file is larger still.
+
+    Raises:
+        FastFlowError: As for :func:`load_image`.
+    """
+    with _reading(path):
+        [first, *_], _ = _layers(path)
+    return first.height, first.width
 
 
 def load_mask(path: Path | str, size: int | None = None) -> Tensor:

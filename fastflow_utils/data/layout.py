@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from fastflow_utils.data.images import image_files, is_visible, read_mask, read_pixels, sha256
+from fastflow_utils.data.images import checked_size, image_files, is_visible, read_mask, sha256
 from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -279,7 +279,7 @@ def look_at(image: Path, mask: Path | None, size: int | None = None) -> list[Fin
     findings: list[Finding] = []
     shape = None
     try:
-        shape = read_pixels(image).shape[:2]
+        shape = checked_size(image)
     except FastFlowError:
         findings.append(("unreadable", image))
     if mask is None:

@@ -4,6 +4,7 @@ Which files these are says :mod:`~fastflow_utils.data.layout`; what the course n
 had here, too.
 """
 
+import os
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -157,7 +158,7 @@ class MVTecAD(Dataset[Sample]):
                 another shape than its image.
         """
         pairs = [pair for pair in zip(self.paths, self.mask_paths, strict=True) if pair[1]]
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each holds a picture of full size
             looked = pool.map(lambda pair: look_at(pair[0], pair[1], self.image_size), pairs)
             findings = [one for found in track(looked, "masks", len(pairs)) for one in found]
         wrong = [(what, path) for what, path in findings if what != VANISHED]

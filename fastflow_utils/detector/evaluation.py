@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,15 @@ from torch import Tensor
 
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.features import Features, extract
-from fastflow_utils.detector.metrics import auroc, f1_at, fpr_at
+from fastflow_utils.detector.metrics import (
+    Separation,
+    aupimo,
+    aupro,
+    auroc,
+    f1_at,
+    fpr_at,
+    separation,
+)
 from fastflow_utils.detector.model import Detector
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -19,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Evaluation", "evaluate"]
+
+UNDEFINED = Separation(math.nan, math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -48,25 +59,28 @@ class Evaluation:
 
         ``image_auroc``, ``image_ap`` and ``image_f1`` are over images; ``pixel_auroc``,
         ``pixel_ap`` and ``pixel_f1`` over all pixels of all images, at the maps' resolution;
-        ``aupro`` and ``aupimo`` over the pixels of defects (``detector.metric_classes``).
+        ``aupro`` and ``aupimo`` over the pixels of defects (``detector.metrics``).
         Both F1 are oracles: their thresholds are the best ones for this very split. A metric is
         NaN where nothing is normal or nothing is anomalous; :meth:`notes` says why.
         """
-        # Here, as torchmetrics takes seconds to import: plots and thresholds do not need it.
-        from fastflow_utils.detector.metric_classes import AUPIMO, AUPRO, ExactSeparation
-
-        levels = {
-            "image": ExactSeparation()(self.scores, self.labels),
-            "pixel": ExactSeparation()(self.maps, self.masks),
-        }
+        of_images, of_pixels = (
+            separation(*pair) if _both_kinds(pair[1]) else UNDEFINED
+            for pair in ((self.scores, self.labels), (self.maps, self.masks))
+        )
+        pixels, labels = (self.maps, self.masks), self.labels
         return {
-            **{
-                f"{level}_{name}": float(value)
-                for level, found in levels.items()
-                for name, value in found.items()
-            },
-            "aupro": float(AUPRO()(self.maps, self.masks)),
-            "aupimo": float(AUPIMO()(self.maps, self.masks, self.labels)),
+            "image_auroc": of_images.auroc,
+            "image_ap": of_images.average_precision,
+            "image_f1": of_images.f1,
+            "pixel_auroc": of_pixels.auroc,
+            "pixel_ap": of_pixels.average_precision,
+            "pixel_f1": of_pixels.f1,
+            "aupro": _if_defined(aupro, *pixels),
+            "aupimo": (
+                _if_defined(partial(aupimo, labels=labels), *pixels)
+                if _both_kinds(labels)
+                else math.nan
+            ),
         }
 
     def label_free(self) -> dict[str, float]:

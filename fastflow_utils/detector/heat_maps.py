@@ -1,6 +1,11 @@
 """Images and anomaly maps as pictures, in colours that mean the same for every image."""
 
+from functools import cache
+
 import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 __all__ = [
@@ -9,6 +14,7 @@ __all__ = [
     "Pixels",
     "colour",
     "heat",
+    "heat_picture",
     "outline",
     "overlay",
     "show",
@@ -21,7 +27,8 @@ ANOMALOUS_COLOUR = (0xDE / 255, 0x8F / 255, 0x05 / 255)
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 """A picture, (H, W, 3) in [0, 1]."""
 
-Inside = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+LINE = 2  # how many pixels an outline and its rim reach beyond the mask
+BAND = 128  # rows of a large picture that are in work at a time
 
 
 def show(image: Tensor) -> Pixels:
@@ -51,9 +58,16 @@ def heat(anomaly_map: Tensor) -> Tensor:
 
 def colour(anomaly_map: Tensor) -> Pixels:
     """Return a map (1, H, W) as colours (H, W, 3) in [0, 1], from black to yellow."""
+    steps = np.minimum(256 * heat(anomaly_map)[0].numpy(), 255).astype(np.uint8)
+    return np.asarray(_inferno()[steps])
+
+
+@cache
+def _inferno() -> Pixels:
+    """The 256 colours (256, 3) from black to yellow."""
     from matplotlib import colormaps  # here: only who draws waits for it
 
-    return np.asarray(colormaps["inferno"](heat(anomaly_map)[0].numpy())[..., :3], np.float32)
+    return np.asarray(colormaps["inferno"](np.arange(256))[:, :3], np.float32)
 
 
 def overlay(image: Tensor, anomaly_map: Tensor) -> Pixels:
@@ -69,17 +83,54 @@ def outline(picture: Pixels, mask: Tensor) -> Pixels:
     The line is light and its rim black, so it shows on any picture, whoever looks.
     """
     drawn, inside = picture.copy(), mask[0].numpy()
-    line = _around(inside)
-    drawn[_around(inside | line)] = 0
-    drawn[line] = (0.2, 1.0, 0.4)
+    line = _grown(inside)
+    drawn[_grown(line) & ~inside] = 0
+    drawn[line & ~inside] = (0.2, 1.0, 0.4)
     return drawn
 
 
-def _around(inside: Inside) -> Inside:
-    """The pixels that touch ``inside`` (H, W), above, below, left or right of it."""
-    grown = inside.copy()
-    grown[1:] |= inside[:-1]
-    grown[:-1] |= inside[1:]
-    grown[:, 1:] |= inside[:, :-1]
-    grown[:, :-1] |= inside[:, 1:]
-    return np.asarray(grown & ~inside)
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """Return a mask (H, W) with the neighbours above, below, left and right of what is in it."""
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown
+
+
+def heat_picture(
+    anomaly_map: Tensor, threshold: Tensor | float, width: int, height: int
+) -> Image.Image:
+    """Return a map (1, h, w) in colours, at any size, with what is anomalous outlined.
+
+    The map is enlarged (bilinear), coloured and outlined a band of rows at a time: a picture of
+    30 megapixels would take more than a gigabyte as floats.
+
+    Args:
+        anomaly_map: In [0, 1], on the CPU.
+        threshold: What is at or above it is outlined.
+        width: Of the picture, pixels.
+        height: Of the picture, pixels.
+
+    Example:
+        >>> heat_picture(torch.rand(1, 8, 8), 0.9, width=40, height=30).size
+        (40, 30)
+    """
+    wide = F.interpolate(anomaly_map[None], (anomaly_map.shape[1], width), mode="bilinear")[0]
+    picture = Image.new("RGB", (width, height))
+    for top in range(0, height, BAND):
+        first, last = max(top - LINE, 0), min(top + BAND + LINE, height)
+        rows = _rows(wide, first, last, height)
+        drawn = outline(colour(rows), rows >= threshold)[top - first :][:BAND]
+        picture.paste(Image.fromarray((drawn * 255).round().astype(np.uint8)), (0, top))
+    return picture
+
+
+def _rows(maps: Tensor, first: int, last: int, height: int) -> Tensor:
+    """Return rows of maps (C, h, W), bilinearly enlarged to ``height``: (C, last - first, W)."""
+    rows = maps.shape[1]
+    place = ((torch.arange(first, last) + 0.5) * (rows / height) - 0.5).clamp(min=0)
+    above = place.long()
+    below = (above + 1).clamp(max=rows - 1)
+    return torch.lerp(maps[:, above], maps[:, below], (place - above)[:, None])

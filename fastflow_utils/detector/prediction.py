@@ -7,12 +7,10 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from fastflow_utils.data.images import find_images, open_image
-from fastflow_utils.detector.heat_maps import colour, outline
+from fastflow_utils.detector.heat_maps import heat_picture
 from fastflow_utils.detector.model import Detector
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -82,18 +80,19 @@ def predict_rows(
             "the model was never calibrated, so it would call every picture good: fit it, or "
             "calibrate it on normal images"
         )
+    threshold = detector.pixel_threshold.cpu()
     rows, problems, taken = [], [], set[str]()
     with (Path(output) / "scores.csv").open("w", encoding="utf-8", newline="") as scores:
         table = csv.writer(scores, lineterminator="\n")
         table.writerow(Prediction._fields)
         for file, relative in track(files, "predicting"):
             try:
-                anomaly_map, score = _judge(detector, file)
+                anomaly_map, score, size = _judge(detector, file)
             except FastFlowError as error:
                 problems.append(str(error))
                 continue
             name = _free_name(relative, taken)
-            _draw(anomaly_map, detector.pixel_threshold.cpu()).save(heat_maps / name)
+            heat_picture(anomaly_map, threshold, *size).save(heat_maps / name)
             decision = "anomalous" if score >= detector.image_threshold else "good"
             rows.append(Prediction(_text(file), score, decision, name))
             table.writerow(rows[-1])
@@ -101,20 +100,14 @@ def predict_rows(
     return rows, problems
 
 
-def _judge(detector: Detector, file: Path) -> tuple[Tensor, float]:
-    """Return an image's anomaly map (1, H, W) at the size of the file, and its score."""
+def _judge(detector: Detector, file: Path) -> tuple[Tensor, float, tuple[int, int]]:
+    """Return an image's anomaly map (1, h, w), its score, and the file's width and height."""
     image = open_image(file)
     try:
         anomaly_map, score = detector.predict(image)
     except FastFlowError as error:
         raise FastFlowError(f"{file}: {error}") from error
-    size = (image.height, image.width)
-    return F.interpolate(anomaly_map.cpu(), size, mode="bilinear")[0], float(score)
-
-
-def _draw(anomaly_map: Tensor, threshold: Tensor) -> Image.Image:
-    picture = outline(colour(anomaly_map), anomaly_map >= threshold)
-    return Image.fromarray((picture * 255).round().astype("uint8"))
+    return anomaly_map[0].cpu(), float(score), image.size
 
 
 def _text(path: Path) -> str:

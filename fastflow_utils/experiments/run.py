@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Run", "run"]
 
 
+M_ARENA_MAX = -8  # of glibc's malloc.h
+
 CODE = result_digest()
 """Of the code as it was imported: a later edit of the files is not what computes."""
 
@@ -40,6 +42,7 @@ class Run:
     model: FastFlow
     history: "pd.DataFrame"
     evaluation: Evaluation
+    per_defect: pd.DataFrame
     metrics: dict[str, Any]
 
 
@@ -79,6 +82,7 @@ def run(
             ``output/model`` by then.
     """
     check_seed(seed)
+    _share_freed_memory()
     seconds = _Stopwatch()
     train, test = _splits(root, category, recipe.image_size)
     data_sha256, weights_sha256 = digest(root, category), weights and sha256(weights)
@@ -102,7 +106,9 @@ def run(
     seconds.lap("train")
 
     evaluation = evaluate(model, test, test_features)
-    evaluation.per_defect().to_csv(output / "per_defect.csv")
+    _return_freed_memory()  # before the metrics, which sort a copy of all pixels
+    per_defect = evaluation.per_defect()
+    per_defect.to_csv(output / "per_defect.csv")
     metrics = {**evaluation.metrics(), "label_free": evaluation.label_free()}
     seconds.lap("evaluate")
     metrics |= {
@@ -124,7 +130,7 @@ def run(
         "code_sha256": CODE,
     }
     write_json(output / "metrics.json", metrics)
-    return Run(model, history, evaluation, metrics)
+    return Run(model, history, evaluation, per_defect, metrics)
 
 
 def _splits(root: Path | str, category: str, image_size: int) -> tuple[MVTecAD, MVTecAD]:
@@ -155,7 +161,13 @@ def _train(
         model.save(output / "model", seed=seed, versions=versions(), **notes)
 
     try:
-        history = fit(model, features, seed=seed, **recipe.training(len(features)))
+        history = fit(
+            model,
+            features,
+            seed=seed,
+            after_epoch=lambda _: _return_freed_memory(),
+            **recipe.training(len(features)),
+        )
     except KeyboardInterrupt:
         if model.image_threshold.isfinite():  # else not even the first batch was done
             save()
@@ -182,7 +194,17 @@ class _Stopwatch:
 
 
 def _return_freed_memory() -> None:
-    """Hand freed memory back to the system: glibc keeps it, in pieces for each thread."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)
+    """Hand freed memory back to the system: glibc keeps it for what comes next."""
+    _allocator("malloc_trim", 0)
+
+
+def _share_freed_memory() -> None:
+    """Let threads use what other threads have freed: glibc keeps a store for each of them."""
+    _allocator("mallopt", M_ARENA_MAX, 1)
+
+
+def _allocator(name: str, *arguments: int) -> None:
+    """Call a function of glibc's allocator, where there is one."""
+    function = getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
+    if function is not None:
+        function(*arguments)

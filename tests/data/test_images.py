@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastflow_utils.data.images import as_image, as_images, load_image, open_image
+from fastflow_utils.data import images
+from fastflow_utils.data.images import as_image, as_images, checked_size, load_image, open_image
 from fastflow_utils.errors import FastFlowError
 
 SIZES = [None, 5, 24, 37, 64]
@@ -187,3 +188,50 @@ def test_integers_that_may_be_of_8_or_16_bits_are_refused():
     grey = Image.new("L", (4, 4), 200).convert("I")
     with pytest.raises(FastFlowError, match="'L' or 'I;16'"):
         as_image(grey)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_the_size_is_that_of_the_image(tmp_path, mode):
+    path = tmp_path / (
+        "a.png" if mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else "a.tif"
+    )
+    Image.new(mode, (30, 20)).save(path)
+    assert checked_size(path) == load_image(path).shape[1:] == (20, 30)
+
+
+def test_what_cannot_be_read_has_no_size(tmp_path):
+    Image.new("F", (4, 4), -1.0).save(tmp_path / "a.tif")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG nothing")
+    for name in ("a.tif", "b.png", "c.png"):
+        refused(lambda name=name: checked_size(tmp_path / name), name)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_is_resized_as_each_channel_of_the_same_rgb(size, dtype):
+    """Grey pictures are kept in one channel, a quarter of the memory of Pillow's RGB."""
+    pixels = noise(40, 50, dtype=dtype)
+    assert torch.equal(as_image(pixels, size), as_image(np.dstack([pixels] * 3), size))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_transparency_is_laid_on_white_band_by_band(monkeypatch, mode):
+    image = Image.fromarray(noise(40, 50, 4)).convert(mode)
+    if mode == "P":
+        image.info["transparency"] = bytes(range(256))
+    at_once = as_image(image)
+    monkeypatch.setattr(images, "BAND", 7)
+    assert torch.equal(as_image(image), at_once)
+    white = Image.new("RGBA", image.size, "white")
+    whole = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    assert torch.equal(at_once, as_image(whole))
+
+
+def test_no_value_of_a_16_bit_or_float_image_is_overlooked(monkeypatch):
+    monkeypatch.setattr(images, "BAND", 7)
+    pixels = np.full((20, 5), 0.5, np.float32)
+    for row in (0, 7, 19):
+        for wrong in (np.nan, np.inf, -1.0, 65536.0):
+            broken = pixels.copy()
+            broken[row, 3] = wrong
+            refused(lambda broken=broken: as_image(Image.fromarray(broken)), "from 0 to 65535")

@@ -155,6 +155,9 @@ def test_a_split_of_one_kind_has_no_metrics_and_says_so(doubtful):
     assert np.isnan(good.metrics()["image_auroc"]) and np.isnan(good.label_free()["image_fpr"])
     (note,) = good.notes()
     assert "metrics need good and anomalous images" in note
+    bad = replace(doubtful, labels=torch.ones_like(doubtful.labels))
+    undefined = {name for name, value in bad.metrics().items() if np.isnan(value)}
+    assert undefined == {"image_auroc", "image_ap", "image_f1", "aupimo"}
 
 
 def test_batch_size_does_not_matter(evaluation, tmp_path):

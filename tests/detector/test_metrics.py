@@ -12,6 +12,7 @@ from sklearn import metrics as sklearn
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
+from fastflow_utils.detector import metrics as ours
 from fastflow_utils.detector.metrics import (
     aupimo,
     aupro,
@@ -87,6 +88,16 @@ def test_shape_and_batching_do_not_matter():
     order = torch.randperm(10)
     assert auroc(maps, masks) == auroc(scores, labels) == auroc(maps[order], masks[order])
     assert oracle_f1(maps, masks) == oracle_f1(scores, labels)
+
+
+@pytest.mark.parametrize("part", [1, 7, 300])
+def test_counting_in_parts_is_counting_at_once(monkeypatch, part):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 40, (3, 1, 10, 10), generator=generator)  # with ties
+    labels = torch.rand(scores.shape, generator=generator) < 0.2
+    at_once = separation(scores, labels), aupro(scores, labels)
+    monkeypatch.setattr(ours, "PART", part)
+    assert (separation(scores, labels), aupro(scores, labels)) == at_once
 
 
 def test_infinite_scores_are_just_the_largest():
