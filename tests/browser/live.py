@@ -126,7 +126,6 @@ def open_lab(folder: Path, **variables: str) -> Iterator[Lab]:
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),  # the kernel of this Python
-        "GOMP_SPINCOUNT": "20000",
     }
     # Not what is set for other tests, nor what a person has set for other notebooks.
     ours = ("FASTFLOW_", "MPLBACKEND", "OMP_NUM_THREADS")
