@@ -97,7 +97,9 @@ def execute(path: Path, work: float | None = None, rest: float = REST) -> Run:
         notebook = nbformat.read(copy, as_version=4)
     failure = _failure(notebook)
     if hanging:
-        failure = f"stopped: {hanging}" + (f", in {failure}" if failure else "")
+        failure = f"stopped: {hanging} (--patience 5 waits longer)" + (
+            f", in {failure}" if failure else ""
+        )
     elif process.exitcode and not failure:
         failure = f"the process that executed it ended with exit code {process.exitcode}"
     return Run(path, notebook, time.perf_counter() - start, failure)

