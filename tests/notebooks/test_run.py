@@ -102,7 +102,7 @@ def test_what_ended_has_worked_too():
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        assert processor_seconds(process.pid) > 0.6
+        assert processor_seconds(process.pid) > 0.4  # counted in ticks
         process.communicate(b"\n")
 
 
