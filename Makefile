@@ -5,10 +5,6 @@
 #                          that `uv pip install --torch-backend` knows); remembered by .venv
 #   make PYTHON=path ...   the Python to make .venv with
 
-# Threads that wait by spinning for long make torch ten times slower as soon as another process is
-# busy; threads that sleep at once make small batches twice as slow. So: spin a little (libgomp).
-export GOMP_SPINCOUNT ?= 20000
-
 TORCH ?= $(or $(firstword $(patsubst .venv/ready-%,%,$(wildcard .venv/ready-*))),lock)
 TORCH := $(TORCH)
 READY := .venv/ready-$(TORCH)

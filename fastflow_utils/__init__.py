@@ -21,6 +21,8 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastflow_utils.spinning import spin_briefly
+
 if TYPE_CHECKING:
     from fastflow_utils.data.mvtec import MVTecAD
     from fastflow_utils.detector.backbones import Backbone
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Backbone", "FastFlow", "MVTecAD", "evaluate", "extract", "fit", "versions"]
 
 __version__ = "0.1.0"
+
+spin_briefly()  # before anything below loads torch
 
 _HOMES = {
     "Backbone": "detector.backbones",

@@ -463,9 +463,6 @@ def _table(rows: Sequence[Mapping[Any, object]]) -> str:
 
 def main() -> None:
     """Run the command line; mistakes end in one line on stderr and exit code 2."""
-    # Before torch is imported: threads that wait by spinning for long make training ten times
-    # slower as soon as another process is busy; to sleep at once would make it twice as slow.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # no name is a reason to stop
             stream.reconfigure(errors="backslashreplace")

@@ -19,17 +19,20 @@ import signal
 import statistics
 import sys
 import time
+from ctypes import c_ulonglong
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import nbformat
 from links import broken, sources, with_links
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert.filters.ansi import strip_ansi
 from nbconvert.preprocessors import ExecutePreprocessor
 from nbformat import NotebookNode
 from pages import card, formula_errors, render, text_page
+from watchdog import REST, WORK, Watchdog, end_children, processor_seconds, yardstick
 
 __all__ = ["MACHINE", "Run", "check", "execute", "results", "save_in_place", "write_pages"]
 
@@ -54,46 +57,74 @@ class Run:
 # Executing
 
 
-def execute(path: Path, cell_timeout: float = 300, limit: float = 600) -> Run:
+def execute(path: Path, work: float | None = None, rest: float = REST) -> Run:
     """Execute a notebook in a process of its own, with its folder as the working directory.
 
-    Neither an error nor a cell that runs for more than `cell_timeout` seconds nor a notebook that
-    runs for more than `limit` seconds raises: the notebook is stopped, with every process that
-    it started, and `Run.failure` names the cell and the error.
+    Neither an error nor a cell that hangs raises: the notebook is stopped, with every process that
+    it started, and `Run.failure` names the cell and the error. How slow or busy the machine is
+    makes no difference to what counts as hanging: see `watchdog.py`.
+
+    Args:
+        path: Of the notebook, which is not changed.
+        work: Processor seconds that it may use without an output. Default: some 50 minutes of one
+            core, more on a slower machine.
+        rest: Seconds that it may do nothing.
     """
     start = time.perf_counter()
+    watchdog = Watchdog(WORK * yardstick() if work is None else work, rest)
     with TemporaryDirectory() as folder:
         copy = Path(folder, path.name)
         shutil.copy(path, copy)
-        process = multiprocessing.get_context("spawn").Process(
-            target=_execute_copy, args=(copy, path.parent, cell_timeout)
-        )
+        context = multiprocessing.get_context("spawn")
+        signs = context.RawValue("Q", 0)
+        process = context.Process(target=_execute_copy, args=(copy, path.parent, signs))
         process.start()
+        assert process.pid is not None
+        hanging = None
         try:
-            process.join(limit)
+            while process.is_alive() and not hanging:
+                process.join(1)
+                hanging = watchdog.look(processor_seconds(process.pid), signs.value)
+            if hanging:
+                end_children(process.pid)
+                process.join(60)  # it notices that the kernel is gone, and keeps the outputs
         finally:
-            if stopped := process.is_alive():
+            if process.is_alive():
                 process.terminate()  # it answers by killing the kernel's process group
-                process.join(10)
+                process.join(60)
                 process.kill()
                 process.join()
         notebook = nbformat.read(copy, as_version=4)
     failure = _failure(notebook)
-    if stopped:
-        failure = f"stopped after {limit:g} s" + (f", in {failure}" if failure else "")
+    if hanging:
+        failure = f"stopped: {hanging} (--patience 5 waits longer)" + (
+            f", in {failure}" if failure else ""
+        )
     elif process.exitcode and not failure:
         failure = f"the process that executed it ended with exit code {process.exitcode}"
     return Run(path, notebook, time.perf_counter() - start, failure)
 
 
-def _execute_copy(copy: Path, cwd: Path, cell_timeout: float) -> None:
+class _Executor(ExecutePreprocessor):
+    """One that counts what the kernel says, and waits for it as long as it takes."""
+
+    def __init__(self, signs: c_ulonglong, **options: Any) -> None:
+        for_ever = 10**9
+        super().__init__(timeout=None, startup_timeout=for_ever, iopub_timeout=for_ever, **options)
+        self.signs = signs
+
+    def process_message(self, *message: Any) -> NotebookNode | None:
+        self.signs.value += 1
+        return super().process_message(*message)
+
+
+def _execute_copy(copy: Path, cwd: Path, signs: c_ulonglong) -> None:
     """Execute the notebook `copy` and write it back with whatever outputs it got to."""
     # Asked to stop, leave by the way that shuts the kernel down, with all that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ |= {
         "FASTFLOW_STATIC": "1",  # course.widgets then draws figures, builds no widget
         "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),  # the kernel of this Python
-        "GOMP_SPINCOUNT": "20000",  # threads that spin for long crawl beside a busy process
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }
     if data := os.environ.get("FASTFLOW_DATA"):
@@ -102,9 +133,9 @@ def _execute_copy(copy: Path, cwd: Path, cell_timeout: float) -> None:
     for cell in _code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
     started: list[NotebookNode] = []
-    executor = ExecutePreprocessor(
+    executor = _Executor(
+        signs,
         kernel_name="python3",
-        timeout=cell_timeout,
         record_timing=False,
         shutdown_kernel="immediate",
         extra_arguments=["--log-level=ERROR"],  # or ipykernel warns of an unencrypted loopback
@@ -114,8 +145,6 @@ def _execute_copy(copy: Path, cwd: Path, cell_timeout: float) -> None:
         executor.preprocess(notebook, {"metadata": {"path": str(cwd)}})
     except CellExecutionError:
         pass  # the outputs of the cell tell
-    except CellTimeoutError:
-        _add_error(started[-1], "CellTimeoutError", f"it ran for more than {cell_timeout:g} s")
     except (DeadKernelError, AssertionError):  # nbclient's answers to a kernel that is gone
         _add_error(started[-1], "DeadKernelError", "the kernel is gone: stopped, or out of memory")
     nbformat.write(notebook, copy)
@@ -278,8 +307,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="start of a notebook's name")
     parser.add_argument("--folder", type=Path, default=NOTEBOOKS, help="where the notebooks are")
     parser.add_argument("--output", type=Path, default=PAGES, help="where the pages go")
-    parser.add_argument("--cell-timeout", type=float, default=300, help="seconds for one cell")
-    parser.add_argument("--limit", type=float, default=600, help="seconds for one notebook")
+    parser.add_argument(
+        "--patience", type=float, default=1, help="wait this many times longer for a silent cell"
+    )
     options = parser.parse_args(arguments)
     everything = sorted(options.folder.glob("[0-9]*.ipynb"))
     names = tuple(options.names) or ("",)
@@ -298,7 +328,7 @@ def main(arguments: list[str] | None = None) -> int:
             problems = write_links(path)
         else:
             print(f"{path.name} ...", end=" ", flush=True)
-            run = execute(path, options.cell_timeout, options.limit)
+            run = execute(path, options.patience * WORK * yardstick(), options.patience * REST)
             print(f"{run.seconds:.1f} s", flush=True)
             runs.append(run)
             problems = [run.failure] if run.failure else []

@@ -4,9 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-# Before torch is imported. Threads that spin for long crawl beside a busy process: the Makefile.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 os.environ["MPLBACKEND"] = "Agg"
 
 import numpy as np

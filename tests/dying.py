@@ -20,3 +20,4 @@ def linger(mark: str) -> None:
     """Say that the process is here, and stay for ten minutes."""
     Path(mark).touch()
     time.sleep(600)
+    Path(f"{mark}-stayed").touch()

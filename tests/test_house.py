@@ -21,7 +21,7 @@ MODULES = {
 }
 # From the bottom to the top: a module imports from its own floor and from those below.
 FLOORS = [
-    {"errors", "frontend", "compute", "provenance"},
+    {"spinning", "errors", "frontend", "compute", "provenance"},
     {"data"},
     {"detector"},
     {"experiments"},

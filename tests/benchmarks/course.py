@@ -33,7 +33,7 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "tests" / "browser")]
 
 import run  # noqa: E402
-from live import open_browser, open_lab, press, run_all, widgets  # noqa: E402
+from live import open_browser, open_lab, press, widgets  # noqa: E402
 from pages import promise, title  # noqa: E402
 
 from fastflow_utils.course.exercises import chapter  # noqa: E402
@@ -83,7 +83,7 @@ def delays(path: Path) -> dict[str, list[float]]:
     ):
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         lab.open(page, path.name)
-        run_all(page)
+        lab.run_all(page)
         for number, widget in enumerate(widgets(page), 1):
             for control in widget.controls:
                 times = found.setdefault(f"{number} {control.label}", [])

@@ -10,11 +10,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, ElementHandle, Page, sync_playwright
+from playwright.sync_api import Browser, ElementHandle, Page, TimeoutError, sync_playwright
+from watchdog import REST, WORK, Watchdog, processor_seconds, yardstick
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -37,11 +38,13 @@ SETTINGS = {
 }
 
 
-RUN_ALL = """async (limit) => {
-  const run = jupyterapp.commands.execute('notebook:run-all-cells');
-  const late = new Promise((_, no) => setTimeout(() => no(new Error('too slow')), limit));
-  await Promise.race([run, late]);
+RUN_ALL = """() => {
+  window.ranAll = false;
+  jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.ranAll = true; });
 }"""
+SIGNS = """() => document.querySelectorAll('.jp-OutputArea-output').length +
+  jupyterapp.shell.currentWidget.content.widgets
+  .filter((cell) => cell.model.type === 'code' && cell.model.executionCount !== null).length"""
 UNEXECUTED = """() => jupyterapp.shell.currentWidget.content.widgets
   .filter((cell) => cell.model.type === 'code' && cell.model.executionCount === null)
   .map((cell) => cell.model.sharedModel.source)"""
@@ -74,16 +77,32 @@ class Lab:
     address: str
     token: str
     folder: Path
+    process: int  # of the server; the kernels are its children
 
     def open(self, page: Page, notebook: str) -> None:
         """Open a notebook, alone on the page, and wait for its kernel."""
+        page.set_default_timeout(1000 * REST)
         page.goto(f"{self.address}/doc/tree/notebooks/{notebook}?reset&token={self.token}")
         page.wait_for_function(
             "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
-            "?.connectionStatus === 'connected'",
-            timeout=60_000,
+            "?.connectionStatus === 'connected'"
         )
         page.evaluate("jupyterapp.shell.currentWidget.context.ready")
+
+    def run_all(self, page: Page) -> None:
+        """Run every cell of the open notebook, and wait until all have run.
+
+        Raises:
+            RuntimeError: If there is no progress any more, as in the notebooks' runner.
+        """
+        watchdog = Watchdog(WORK * yardstick(), REST)
+        page.evaluate(RUN_ALL)
+        while not page.evaluate("ranAll"):
+            with suppress(TimeoutError):
+                page.wait_for_function("ranAll", timeout=1000)
+            signs = page.evaluate(SIGNS)
+            if hanging := watchdog.look(processor_seconds(self.process), signs):
+                raise RuntimeError(f"the notebook hangs: {hanging}")
 
 
 @contextmanager
@@ -126,7 +145,6 @@ def open_lab(folder: Path, **variables: str) -> Iterator[Lab]:
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),  # the kernel of this Python
-        "GOMP_SPINCOUNT": "20000",
     }
     # Not what is set for other tests, nor what a person has set for other notebooks.
     ours = ("FASTFLOW_", "MPLBACKEND", "OMP_NUM_THREADS")
@@ -143,7 +161,7 @@ def open_lab(folder: Path, **variables: str) -> Iterator[Lab]:
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(f"{address}/api/status?token={token}", server, folder / "log")
-        yield Lab(address, token, folder)
+        yield Lab(address, token, folder, server.pid)
     finally:
         server.terminate()
         try:
@@ -153,13 +171,13 @@ def open_lab(folder: Path, **variables: str) -> Iterator[Lab]:
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and server.poll() is None:
+    watchdog = Watchdog(WORK * yardstick(), REST)
+    while server.poll() is None and not watchdog.look(processor_seconds(server.pid), signs=0):
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except OSError:
-            time.sleep(0.3)
+            time.sleep(1)
     raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
 
 
@@ -178,11 +196,6 @@ class Widget:
 
     picture: ElementHandle
     controls: list[Control]
-
-
-def run_all(page: Page, limit: float = 900) -> None:
-    """Run every cell, and wait until all have run or ``limit`` seconds have passed."""
-    page.evaluate(RUN_ALL, 1000 * limit)
 
 
 def errors(page: Page) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from live import UNEXECUTED, errors, run_all, widgets
+from live import UNEXECUTED, errors, widgets
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Page
 from test_lab import changes
@@ -32,7 +32,7 @@ def opened(lab, page: Page):
         }
         nbformat.write(notebook, Path(lab.folder, "root", "notebooks", "probe.ipynb"))
         lab.open(page, "probe.ipynb")
-        run_all(page, limit=60)
+        lab.run_all(page)
         return page
 
     yield open_and_run

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 import run
-from live import UNEXECUTED, Control, Widget, content, errors, press, run_all, widgets
+from live import UNEXECUTED, Control, Widget, content, errors, press, widgets
 from playwright.sync_api import Page, TimeoutError
 
 COURSE = sorted(path.name for path in run.NOTEBOOKS.glob("[0-9]*.ipynb"))
@@ -14,7 +14,7 @@ COURSE = sorted(path.name for path in run.NOTEBOOKS.glob("[0-9]*.ipynb"))
 def test_all_cells_run_and_every_control_changes_its_picture(name: str, lab, page: Page):
     notebook = run.nbformat.read(run.NOTEBOOKS / name, as_version=4)
     lab.open(page, name)
-    run_all(page)
+    lab.run_all(page)
     assert page.evaluate(UNEXECUTED) == []
     assert errors(page) == []
     found = widgets(page)

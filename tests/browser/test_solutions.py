@@ -12,7 +12,7 @@ SOLUTIONS = sorted((run.NOTEBOOKS / "solutions").glob("[0-9]*.ipynb"))
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 def test_solutions_are_right(path: Path):
-    executed = run.execute(path, limit=120)
+    executed = run.execute(path)
     assert executed.failure is None
     cells = run._code_cells(executed.notebook, "solution")
     said = [output["data"]["text/plain"] for cell in cells for output in cell.outputs]

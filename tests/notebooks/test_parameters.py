@@ -12,6 +12,8 @@ from fastflow_utils.data.mvtec import data_root
 from fastflow_utils.experiments.recipes import recipe_for
 from fastflow_utils.experiments.reproduce import plan, reproduce
 
+LONG = 10**6  # seconds: papermill would not wait for a busy machine
+
 
 def execute(
     folder: Path, name: str, last: str, parameters: dict[str, str]
@@ -31,7 +33,8 @@ def execute(
         cwd=run.NOTEBOOKS,
         kernel_name="python3",
         progress_bar=False,
-        execution_timeout=240,
+        start_timeout=LONG,
+        iopub_timeout=LONG,
     )
 
 
