@@ -42,7 +42,7 @@ class Run:
     model: FastFlow
     history: "pd.DataFrame"
     evaluation: Evaluation
-    per_defect: pd.DataFrame
+    per_defect: "pd.DataFrame"
     metrics: dict[str, Any]
 
 
