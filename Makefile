@@ -79,6 +79,7 @@ lock: $(READY)  ## write requirements.lock anew from pyproject.toml
 clean:  ## remove what was built; not .venv, not the data
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+# Compiled once here, in half a minute: an import of torch then takes half the time, everywhere.
 $(READY): pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found: name one, make PYTHON=path"; exit 1; }
 	@echo "Setting up .venv; the first time, this downloads gigabytes on Linux (less: TORCH=cpu)"
@@ -86,11 +87,12 @@ $(READY): pyproject.toml requirements.lock
 	@rm -f .venv/ready-*
 	@$(PY) -m pip install --quiet --disable-pip-version-check uv
 ifeq ($(TORCH),lock)
-	@$(UV) sync --require-hashes requirements.lock
+	@$(UV) sync --compile-bytecode --require-hashes requirements.lock
 	@$(UV) install --no-deps --editable .
 else
 # Other builds of the locked versions, from another index: the lock's hashes are not theirs.
-	@$(UV) install --torch-backend $(TORCH) --no-verify-hashes --constraints requirements.lock \
+	@$(UV) install --compile-bytecode --torch-backend $(TORCH) --no-verify-hashes \
+	    --constraints requirements.lock \
 	    --editable '.[course,ray,test,dev]'
 endif
 	@echo "$(CURDIR)" > $@

@@ -45,7 +45,7 @@ def import_archive(archive: Path | str, root: Path | str) -> Path:
         root: The data root to be; made if it does not exist.
 
     Returns:
-        The data root. ``mvtec.check`` says whether everything is there.
+        The data root. ``layout.check`` says whether everything is there.
 
     Raises:
         FastFlowError: The file is missing, no archive, damaged, holds no category or a member

@@ -134,7 +134,7 @@ class Backbone(nn.Module):
 
         random = torch.Generator("cpu").manual_seed(0)  # nobody else's random numbers change
         probe = torch.rand(1, 3, image_size, image_size, generator=random, device="cpu")
-        probe = probe.to(self.mean.device)
+        probe = probe.to(self.device)
         # The default network takes one image in less time than threads need to meet; others may
         # be a hundred times larger.
         with one_thread() if bundled else nullcontext():
@@ -211,6 +211,11 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode, whatever is asked: frozen means frozen."""
         return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.mean.device
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> list[Tensor]:

@@ -325,7 +325,7 @@ def _compute(backbone: Backbone, dataset: MVTecAD, entry: Path, batch_size: int)
 
 def _passes(backbone: Backbone, dataset: MVTecAD, batch_size: int) -> Iterator[list[_Half]]:
     """Yield each batch's features, channels last: ``[(B, H_l, W_l, C_l), ...]``."""
-    device = backbone.mean.device
+    device = backbone.device
     with ThreadPoolExecutor(os.cpu_count()) as pool, track(dataset.paths, "features") as bar:
         for start in range(0, len(dataset), batch_size):
             paths = dataset.paths[start : start + batch_size]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -24,6 +25,8 @@ from fastflow_utils.detector.maps import check_map_options, combine, image_score
 from fastflow_utils.errors import FastFlowError
 
 __all__ = ["Detector", "FastFlow"]
+
+_SEEDED = threading.Lock()
 
 FORMAT = 5
 """Of a saved model; counted up whenever an older reader would misunderstand a newer file."""
@@ -90,7 +93,7 @@ class Detector(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.backbone.mean.device
+        return self.backbone.device
 
     def forward(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Return ``(z, log_det)`` for each level's features (B, C_l, H_l, W_l)."""
@@ -262,7 +265,8 @@ class FastFlow(Detector):
         check_seed(seed)
         self.options = flow
         self.has_own_subnet = subnet is not None
-        with torch.random.fork_rng(devices=[]):  # leave the caller's randomness alone
+        # Leave the caller's randomness alone; one at a time, for all threads share a generator.
+        with _SEEDED, torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would seed the caller's GPUs, too.
             torch.default_generator.manual_seed(seed)
             flows = [Flow(channels, flow, subnet=subnet) for channels in backbone.channels]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,20 @@ def dependent(count: int = 24) -> Features:
         own = torch.randn(count, channels, size, size, generator=generator)
         levels.append(own * (0.7 * shared).exp())
     return Features(levels)
+
+
+def test_models_built_at_the_same_time_are_those_built_in_turn(backbone):
+    """All threads share one generator of random numbers, which each model seeds."""
+    seeds = list(range(8))
+
+    def weights(seed: int) -> torch.Tensor:
+        model = FastFlow(backbone, FlowOptions(steps=2), seed=seed)
+        return torch.cat([parameter.flatten() for parameter in model.flows.parameters()])
+
+    in_turn = list(map(weights, seeds))
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(weights, seeds))
+    assert all(map(torch.equal, in_turn, together))
 
 
 def test_training_raises_the_likelihood_and_touches_only_the_flows(backbone):
