@@ -1,12 +1,13 @@
 """Measure the course: seconds of each notebook, size of its cells, delay of its widgets.
 
     make course                                      # everything, about a quarter of an hour
+    python tests/benchmarks/course.py --seconds      # of the notebooks alone, in six minutes
     python tests/benchmarks/course.py --tables       # write the tables from course.json
 
 A notebook is executed as `make tutorial` does, with nothing else on the machine, without features
-in the cache. For the widgets it is run once more, in JupyterLab in headless Chromium: each
-control is moved by the keyboard, forward and back, and the time is taken in the page, from the
-key to the redrawn picture.
+in the cache, in float32 with AVX2 only: as on a plain laptop (``speed.py``). For the widgets it is
+run once more, in JupyterLab in headless Chromium: each control is moved by the keyboard, forward
+and back, and the time is taken in the page, from the key to the redrawn picture.
 
 The results are kept in ``course.json`` beside this file; the README's and this folder's tables
 and the lines **Time** of the notebooks are written from them. The command ends with exit code 1
@@ -27,6 +28,7 @@ from typing import Any
 from bars import at_least, at_most, stop_if_missed
 from playwright.sync_api import TimeoutError
 from results import written
+from speed import MODES, PLAIN
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -46,10 +48,12 @@ PRESSES = 20  # of each control
 
 def seconds(path: Path) -> float:
     """Return how long a notebook takes, with an empty cache of features."""
+    before = dict(os.environ)
     with TemporaryDirectory() as cache:
-        os.environ["FASTFLOW_CACHE"] = cache
+        os.environ |= MODES[PLAIN] | {"FASTFLOW_CACHE": cache}
         done = run.execute(path)
-    del os.environ["FASTFLOW_CACHE"]
+    os.environ.clear()
+    os.environ |= before
     if done.failure:
         sys.exit(f"{path.name}: {done.failure}")
     return round(done.seconds, 1)
@@ -114,8 +118,9 @@ def tables(store: dict[str, Any]) -> str:
     names = ("seconds", "cells", "median", "longest", "words", "asserts", "exercises", "mistakes")
     heads = ("seconds", "code cells", "median lines", "longest", "words", "asserts", "exercises")
     lines = [
-        f"Measured by `make course` on {store['cores']} cores; empty cache of features, sample "
-        "set. The last column counts plausible wrong answers, each of which its checker rejects "
+        f"Measured by `make course` on {store['cores']} cores; seconds in float32 with AVX2 only, "
+        "as on a plain laptop; empty cache of features, sample set. The last column counts "
+        "plausible wrong answers, each of which its checker rejects "
         "with a hint (`tests/course/test_exercises.py`).",
         "",
         f"| notebook | {' | '.join(heads)} | wrong answers rejected |",
@@ -148,13 +153,13 @@ def missed(store: dict[str, Any]) -> list[str]:
     """Return a sentence for each bar missed: the course is short, its widgets answer at once."""
     found, number = [], 0
     for name, one in store["notebooks"].items():
-        found += at_most(f"seconds of {name}", one["seconds"], 90)
+        found += at_most(f"seconds of {name}", one["seconds"], 60)
         for control, times in one["delays"].items():
             number += 1
             what = f"milliseconds of {control.partition(' ')[2]} in {name}, median"
             found += at_most(what, statistics.median(times or [math.inf]), 200)
     total = sum(one["seconds"] for one in store["notebooks"].values())
-    found += at_most("seconds of all notebooks", total, 8 * 60)
+    found += at_most("seconds of all notebooks", total, 6 * 60)
     return found + at_least("controls measured", number, 12)
 
 
@@ -172,6 +177,7 @@ def write_time(path: Path, took: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tables", action="store_true", help="measure nothing")
+    parser.add_argument("--seconds", action="store_true", help="measure no delays")
     parser.add_argument("names", nargs="*", help="start of the names of notebooks; default: all")
     arguments = parser.parse_args()
     store = json.loads(STORE.read_text()) if STORE.exists() else {"notebooks": {}}
@@ -179,7 +185,9 @@ def main() -> None:
         if arguments.tables or not path.name.startswith(tuple(arguments.names) or ("",)):
             continue
         print(path.stem, "...", end=" ", flush=True)
-        one = {"seconds": seconds(path), **size(path), "delays": delays(path)}
+        kept = store["notebooks"].get(path.stem, {}).get("delays", {})
+        one = {"seconds": seconds(path), **size(path)}
+        one["delays"] = kept if arguments.seconds else delays(path)
         print(one["seconds"], "s", flush=True)
         store["notebooks"][path.stem] = one
         store["notebooks"] = dict(sorted(store["notebooks"].items()))
