@@ -451,10 +451,13 @@ def _check(root: Path) -> None:
 
 def _table(rows: Sequence[Mapping[Any, object]]) -> str:
     """Return rows of the same keys as lines of a text, everything under its key."""
-    cells = [
-        [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()]
-        for row in rows
-    ]
+
+    def text(value: object) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+    cells = [list(map(text, row.values())) for row in rows]
     columns = list(zip(rows[0], *cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
     lines = zip(*columns, strict=True)

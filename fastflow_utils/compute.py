@@ -7,6 +7,7 @@ precision is told at once.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ __all__ = [
 
 Precision = Literal["float32", "bfloat16"]
 Map = Callable[..., Iterator["Tensor"]]
+_ALONE = threading.RLock()
 
 
 def resolve_precision(asked: str = "auto", device: torch.device | str | None = None) -> Precision:
@@ -104,16 +106,18 @@ def one_thread() -> Iterator[None]:
     """Compute in one thread, for work so little that to share it takes longer.
 
     Beside a busy process, threads wait for each other: a hundred small layers then take ten times
-    as long in two threads as in one.
+    as long in two threads as in one. One caller at a time: a thread that is new to torch takes
+    over the number last set anywhere, and would find 1, keep it, and leave it to those after it.
     """
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    with _ALONE:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -131,9 +135,12 @@ def in_threads(tasks: int, device: torch.device) -> Iterator[Map]:
     if workers == 1 or device.type != "cpu":
         yield map
         return
-    torch.set_num_threads(threads // workers)
-    try:
-        with ThreadPoolExecutor(workers) as pool:
+    each = threads // workers
+    torch.set_num_threads(each)
+    try:  # each thread sets its own number, whatever others do in the meantime
+        with ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=(each,)
+        ) as pool:
             yield pool.map
     finally:
         torch.set_num_threads(threads)

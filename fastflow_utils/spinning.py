@@ -33,7 +33,8 @@ def spin_briefly() -> None:
     """
     if "OMP_WAIT_POLICY" in os.environ:  # the same question, answered by the user
         return
-    late = "torch" in sys.modules and "GOMP_SPINCOUNT" not in os.environ
+    is_loaded = hasattr(sys.modules.get("torch"), "ones")  # whole, not on its way, nor blocked
+    late = is_loaded and "GOMP_SPINCOUNT" not in os.environ
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
     if late and sys.platform == "linux":

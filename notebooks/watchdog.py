@@ -6,7 +6,9 @@ a sign is anything that the kernel says: a cell begins or ends, or has an output
 
 - **work**: the processor seconds that its processes have used. Beside busy programs they get
   fewer of them a minute, so this limit stretches by itself; a slower processor is allowed more,
-  in proportion to what :func:`yardstick` measures. This ends the loop without an end.
+  in proportion to what :func:`yardstick` measures. On many cores, threads use most of them up in
+  waiting for each other, so no more than those of two cores count. This ends the loop without
+  an end.
 - **rest**: how many times, looking once a second, they were found to use next to no processor
   time. Who waits for a processor still gets a share of one. This ends the wait for what never
   comes.
@@ -22,6 +24,7 @@ import psutil  # ipykernel brings it
 __all__ = ["REST", "WORK", "Watchdog", "end_children", "processor_seconds", "yardstick"]
 
 WORK = 40_000  # yardsticks: some 50 minutes of one core, where the longest cell takes 3
+CORES = 2  # whose processor seconds count in a look
 REST = 600  # looks, so ten minutes at least
 IDLE = 0.05  # of a core: a kernel and its client that do nothing use less than 0.02
 
@@ -64,19 +67,19 @@ class Watchdog:
         rest: Looks in a row that may find no use of the processor and no sign.
 
     Example:
-        >>> watchdog = Watchdog(work=100, rest=2)
-        >>> watchdog.look(worked=90, signs=1)  # a cell began
-        >>> watchdog.look(worked=180, signs=1)
-        >>> watchdog.look(worked=270, signs=2)  # it said something: work is counted from here
-        >>> watchdog.look(worked=360, signs=2)
-        >>> watchdog.look(worked=375, signs=2)
-        'it computed for 105 s of processor time and said nothing'
+        >>> watchdog = Watchdog(work=3, rest=2)
+        >>> watchdog.look(worked=10, signs=1)  # a cell began
+        >>> watchdog.look(worked=42, signs=1)  # 32 cores: two of these seconds count
+        >>> watchdog.look(worked=44, signs=2)  # it said something: work is counted from here
+        >>> watchdog.look(worked=46, signs=2)
+        >>> watchdog.look(worked=48, signs=2)
+        'it computed for 4 s of processor time and said nothing'
     """
 
     def __init__(self, work: float, rest: float) -> None:
         self.work, self.rest = work, rest
         self.signs = self.looks = 0
-        self.start = self.last = 0.0
+        self.worked = self.spent = self.last = 0.0
 
     def look(self, worked: float, signs: int) -> str | None:
         """Return why the process is to be ended, if it is.
@@ -86,14 +89,14 @@ class Watchdog:
             signs: How many signs of progress there have been so far.
         """
         self.looks += 1
+        self.spent += min(max(worked - self.worked, 0), CORES)
+        self.worked = worked
         if signs != self.signs or abs(worked - self.last) > IDLE * self.rest:
             self.last, self.looks = worked, 0
         if signs != self.signs or not signs:  # before the first sign it starts, at any length
-            self.signs, self.start = signs, worked
-        if worked - self.start > self.work:
-            return (
-                f"it computed for {worked - self.start:.0f} s of processor time and said nothing"
-            )
+            self.signs, self.spent = signs, 0.0
+        if self.spent > self.work:
+            return f"it computed for {self.spent:.0f} s of processor time and said nothing"
         if self.looks > self.rest:
             return f"it did nothing and said nothing for {self.rest:g} s"
         return None

@@ -49,6 +49,18 @@ def test_where_torch_came_first_a_second_team_is_held(variables: dict[str, str],
     assert started(code, **variables) == ("spin briefly True" if held else "False")
 
 
+@pytest.mark.parametrize("torch", ["None", "types.ModuleType('torch')"])
+def test_a_torch_that_is_not_there_yet_is_not_asked_to_compute(torch: str):
+    code = f"import sys, types; sys.modules['torch'] = {torch}; import fastflow_utils"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={name: value for name, value in os.environ.items() if name not in OURS},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_worker_processes_inherit_the_variables():
     assert dict(local(2)(os.getenv, list(VARIABLES))) == {
         name: os.environ[name] for name in VARIABLES

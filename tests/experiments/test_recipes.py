@@ -275,6 +275,12 @@ def test_precision_is_resolved_when_a_recipe_is_made_and_kept(tmp_path, monkeypa
         assert describe(recipe) == "resnet18", "tables name it beside"
 
 
+def test_a_run_from_before_there_were_positions_can_be_read():
+    values = dataclasses.asdict(recipe_for())
+    del values["positions"]
+    assert describe(recipe_of(values)) == "efficientnet_lite0, positions None"
+
+
 def test_auto_is_one_of_the_two_without_the_variable(monkeypatch):
     monkeypatch.delenv("FASTFLOW_PRECISION", raising=False)
     for device in (None, "cpu", torch.device("cpu")):

@@ -11,7 +11,7 @@ import pytest
 import run
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pages import card, cover, formula_errors, promise, render, text_page
-from watchdog import processor_seconds, yardstick
+from watchdog import Watchdog, processor_seconds, yardstick
 
 TEXT = "# A title\n\nWhat you will be able to do, e.g. this. And more."
 PARAMETERS = new_code_cell("N = 3", metadata={"tags": ["parameters"]})
@@ -90,6 +90,13 @@ def test_neither_a_slow_machine_nor_a_long_cell_that_talks_is_stopped(tmp_path):
     given = f"WORK, HINDER = {work}, {HINDER!r}"
     path = write(tmp_path, "01_slow.ipynb", given, SLOW, TALK)
     assert run.execute(path, work=work, rest=10).failure is None
+
+
+def test_many_cores_use_the_patience_up_no_sooner_than_two():
+    """Threads that wait for each other use processor seconds, on 64 cores 64 a second."""
+    watchdog = Watchdog(work=100, rest=10)
+    assert not any(watchdog.look(worked=64 * second, signs=1) for second in range(50))
+    assert any(watchdog.look(worked=64 * second, signs=1) for second in range(50, 60))
 
 
 def test_what_ended_has_worked_too():

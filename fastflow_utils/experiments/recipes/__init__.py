@@ -198,6 +198,7 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     Raises:
         FastFlowError: If a field is missing, unknown or does not fit.
     """
+    values = {"positions": None, **values}  # before there was this field, a step took all
     if missing := set(_DEFAULTS) - set(values):
         raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
     return Recipe(**_known(values))
