@@ -5,6 +5,9 @@ weights: couplings start as the identity, which would hide a wrong log-determina
 would hide a small error in a large tolerance.
 """
 
+import copy
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -91,7 +94,13 @@ def every_parameter_gets_a_gradient(layer: FlowLayer, x: Tensor) -> None:
 
 
 def gradients_are_those_of_differences(layer: FlowLayer, x: Tensor) -> None:
-    """Nothing on the way from x and the parameters to z and log_det is cut out of the graph."""
+    """Nothing on the way from x and the parameters to z and log_det is cut out of the graph.
+
+    With a smooth function for each ReLU: across its kink, a difference is no gradient.
+    """
+    layer = copy.deepcopy(layer)
+    for coupling in [part for part in layer.modules() if isinstance(part, AffineCoupling)]:
+        cast(nn.Sequential, coupling.subnet)[1] = nn.Softplus()
     names = [name for name, _ in layer.named_parameters()]
 
     def outputs(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:

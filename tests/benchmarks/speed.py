@@ -274,12 +274,12 @@ def arithmetic(data: Path, weights: Path) -> dict[str, Any]:
                 }
                 for stage, (run_it, images) in stages.items()
             }
-        found[name]["training"] = training_step(model, pair)
+        found[name]["training"] = training_step(model, pair, recipe_for(name).positions)
         print(name, found[name], flush=True)
     return found
 
 
-def training_step(model: FastFlow, pair: Features) -> dict[str, float]:
+def training_step(model: FastFlow, pair: Features, positions: int | None) -> dict[str, float]:
     """Return an image's share of a training step of two: the slope between two lengths of ``fit``.
 
     The operations are those of the loop of :func:`~fastflow_utils.detector.training.fit`, one
@@ -289,13 +289,15 @@ def training_step(model: FastFlow, pair: Features) -> dict[str, float]:
 
     def by_hand() -> None:
         model.train()
-        model.nll(two).mean().backward()
+        for level, h in enumerate(two):
+            count = 2 if positions is None else max(1, positions // h[0, 0].numel())
+            model.nll_map(level, h[:count]).mean().backward()
 
     gflop = operations(by_hand) / 2 / 1e9
     many = Features([h.repeat(40, 1, 1, 1) for h in two])  # 72 learn, 8 are held out
     seconds = []
     for _ in range(3):
-        history = fit(model, many, epochs=3, batch_size=2)["seconds"]
+        history = fit(model, many, epochs=3, positions=positions)["seconds"]
         seconds.append(history.diff().iloc[1:].min())
     # An epoch also has the held-out images' likelihoods, forward only: a third of theirs.
     return {"gflop": gflop, "ms": 1000 * min(seconds) / (72 + 8 / 3)}

@@ -53,10 +53,11 @@ def test_papermill_sets_the_category(tmp_path: Path):
 
 
 def test_papermills_runs_are_those_of_the_command(tmp_path: Path):
-    """Notebook 07 leaves what `fastflow reproduce` finds, and does not repeat."""
+    """Notebook 07 leaves what `fastflow reproduce` finds of its recipe, and does not repeat."""
     parameters = {"category": "tile", "epochs": "1", "folder": str(tmp_path / "runs")}
     execute(tmp_path, "07_reproduce.ipynb", "outcomes = reproduce(", parameters)
     lines: list[str] = []
-    jobs = plan(data_root(), [recipe_for(epochs=1)], names=["tile"])
+    rehearsal = recipe_for(epochs=1, image_size=128, smoothing=2.0)
+    jobs = plan(data_root(), [rehearsal], names=["tile"])
     (outcome,) = reproduce(jobs, tmp_path / "runs", tell=lines.append)
     assert lines == ["1 runs: 1 are there, 0 to do"] and outcome.metrics["epochs"] == 1
