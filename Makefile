@@ -95,4 +95,5 @@ else
 	    --constraints requirements.lock \
 	    --editable '.[course,ray,test,dev]'
 endif
+	@$(PY) -m compileall -q fastflow_utils
 	@echo "$(CURDIR)" > $@
