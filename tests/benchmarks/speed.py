@@ -321,7 +321,7 @@ def starts(data: Path) -> dict[str, Any]:
     picture = MVTecAD(data, "bottle", "test").paths[0]
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "run", "model")
-        few = make(Path(folder, "few"), ["bottle"], size=32, train=1, good=1, per_defect=1)
+        few = make(Path(folder, "few"), ["bottle"], size=64, train=1, good=1, per_defect=1)
         options = ("--category", "bottle", "--epochs", "1", "--output", str(model.parent))
         done = subprocess.run(
             [fastflow, "run", "--data", str(data), *options], capture_output=True
