@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -28,7 +29,10 @@ def is_live() -> bool:
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> "tqdm[T]":
-    """Iterate with a progress bar on stderr, drawn only where somebody watches it."""
-    return tqdm(
-        items, desc=label, total=total, leave=False, disable=not (is_live() or sys.stderr.isatty())
-    )
+    """Iterate with a progress bar on stderr, drawn only where somebody watches it.
+
+    Of what several threads do at the same time there is none: the bars would overwrite each other.
+    """
+    alone = threading.current_thread() is threading.main_thread()
+    watched = alone and (is_live() or sys.stderr.isatty())
+    return tqdm(items, desc=label, total=total, leave=False, disable=not watched)

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 
 import ipywidgets
 import pytest
@@ -128,6 +129,14 @@ def test_feature_figure_marks_the_same_place_in_every_panel():
         (circle,) = axes.patches
         x, y = circle.center
         assert x < width / 8 and y > height * 7 / 8
+
+
+def test_threads_draw_no_progress_bars_over_each_other(monkeypatch):
+    monkeypatch.setattr(frontend, "is_live", lambda: True)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: frontend.track([1], "elsewhere").disable).result()
+    with frontend.track([], "here") as bar:
+        assert not bar.disable
 
 
 def test_feature_explorer_draws_without_a_frontend(tiny):
