@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from fastflow_utils.errors import FastFlowError
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Precision = Literal["float32", "bfloat16"]
-Map = Callable[..., Iterator["Tensor"]]
+Map = Callable[..., Iterator[Any]]
 _ALONE = threading.RLock()
 
 

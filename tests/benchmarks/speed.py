@@ -512,6 +512,12 @@ def table(store: dict[str, Any]) -> str:
     ]
     for mode, of in store["modes"].items():
         lines += ["", f"**{mode[0].upper()}{mode[1:]}**", "", *_beside_the_peer(of)]
+        missing = [name for name in CATEGORIES if name not in of.get("quality", {})]
+        if missing:
+            what = (
+                f"Not measured in this mode: seconds to the peer's quality, {', '.join(missing)}."
+            )
+            lines += ["", what]
     lines += ["", *_runs(store["modes"]), "", *_starts(store["modes"])]
     lines += ["", *_growth(store["growth"])]
     return "\n".join(lines) + "\n"
