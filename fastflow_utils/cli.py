@@ -90,6 +90,10 @@ def run(
         str | None, typer.Option(help="Category folder under the data root, e.g. bottle.")
     ] = None,
     data: Data = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="fastflow (default), gaussian, padim, subspace or patchcore."),
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="efficientnet_lite0 (default) or any timm model.")
     ] = None,
@@ -112,7 +116,9 @@ def run(
     from fastflow_utils.experiments.recipes import recipe_for
 
     check_seed(seed)
-    ask = partial(recipe_for, backbone, config, image_size=image_size, epochs=epochs)
+    ask = partial(
+        recipe_for, backbone, config, method=method, image_size=image_size, epochs=epochs
+    )
     ask(precision="float32")  # "auto" asks torch: a mistake is told before
     if weights is not None:
         require_weights(weights)
@@ -137,9 +143,10 @@ def run(
     )
     drawn = _draw(result, output / "figures")
     metrics = result.metrics
+    epochs_done = f"last of {metrics['epochs']} epochs" if metrics["epochs"] else "no epochs"
     typer.echo(
-        f"{result.evaluation.dataset.title}, {recipe.backbone}, seed {seed}, "
-        f"last of {metrics['epochs']} epochs, {metrics['device']} in {recipe.precision}"
+        f"{result.evaluation.dataset.title}, {recipe.short_name}, seed {seed}, "
+        f"{epochs_done}, {metrics['device']} in {recipe.precision}"
     )
     for row in [
         {"image_auroc": "image AUROC", "image_ap": "AP", "image_f1": "F1 (oracle)"},
@@ -192,10 +199,10 @@ def predict(
     require_model(model)
     find_images(images, output / "heat_maps")
 
-    from fastflow_utils.detector.model import FastFlow
+    from fastflow_utils.detector.detector import Detector
     from fastflow_utils.detector.prediction import predict_rows
 
-    detector = FastFlow.load(model).to(select_device(device))
+    detector = Detector.load(model).to(select_device(device))
     rows, problems = predict_rows(detector, images, output)
     if rows:
         highest = sorted(rows, key=lambda row: row.score, reverse=True)[:10]
@@ -216,6 +223,10 @@ def reproduce(
     backbones: Annotated[
         str | None,
         typer.Option(help="Comma-separated names; see `fastflow recipes`. Default: --config's."),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated, as of `fastflow run`. Default: --config's."),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Comma-separated: one run for each.")] = "0",
     weights: Annotated[
@@ -239,7 +250,7 @@ def reproduce(
     device: Annotated[Device, typer.Option(help="Where each run computes.")] = Device.auto,
     precision: AskedPrecision = None,
 ) -> None:
-    """Run every category, backbone and seed that has not been run; tables: `fastflow report`."""
+    """Run every category, backbone, method and seed not run yet; tables: `fastflow report`."""
     from fastflow_utils.compute import select_device
     from fastflow_utils.data import layout
     from fastflow_utils.experiments import engines
@@ -256,7 +267,11 @@ def reproduce(
     def recipe(name: str | None, **more: Any) -> "Recipe":
         return recipe_for(name, config, image_size=image_size, epochs=epochs, **more)
 
-    asked = _names(backbones) if backbones is not None else [None]
+    asked = [
+        {"name": name, "method": method}
+        for name in (_names(backbones) if backbones is not None else [None])
+        for method in (_names(methods) if methods is not None else [None])
+    ]
     files = dict(_weights(text) for text in weights or [])
     quick = {"precision": "float32"}  # "auto" asks torch: a mistake is told before
     wanted: dict[str, Any] = {
@@ -264,13 +279,13 @@ def reproduce(
         "seeds": [_seed(text) for text in _names(seeds)],
         "weights": {recipe(name, **quick).backbone: file for name, file in files.items()},
     }
-    tried = [recipe(name, **quick) for name in asked]
+    tried = [recipe(**each, **quick) for each in asked]
     root = layout.data_root(data)
     reproduction.check_plan(root, tried, **wanted)
 
     is_here = engine == Where.local or device == Device.cpu  # Ray's GPUs may be elsewhere
     place = select_device(device) if is_here else None
-    recipes = [recipe(name, precision=precision, device=place) for name in asked]
+    recipes = [recipe(**each, precision=precision, device=place) for each in asked]
     plan = reproduction.plan(root, recipes, **wanted)
     threads = threads or max(1, (os.cpu_count() or 1) // jobs)
     if engine == Where.ray:

@@ -14,6 +14,7 @@ _PACKAGE = Path(__file__).parent
 RESULT_CODE = (
     "data/*.py",
     "detector/*.py",
+    "detector/baselines/*.py",
     "compute.py",
     "experiments/run.py",
     "experiments/recipes/__init__.py",

@@ -19,7 +19,6 @@ from fastflow_utils.data.mvtec import OFFICIAL_COUNTS, MVTecAD
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import extract
 from fastflow_utils.detector.model import FastFlow
-from fastflow_utils.experiments import run as runs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -280,7 +279,7 @@ def test_mistakes_end_in_one_line_and_exit_code_2(mistake, tiny, tmp_path, capsy
 
 
 def test_no_good_test_image_is_told_before_training(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(runs, "fit", lambda *a, **k: pytest.fail("trained all the same"))
+    monkeypatch.setattr(FastFlow, "fit", lambda *a, **k: pytest.fail("trained all the same"))
     (tmp_path / "disc" / "test").mkdir(parents=True)
     (tmp_path / "disc" / "train").symlink_to(tiny / "disc" / "train")
     (tmp_path / "disc" / "test" / "good").symlink_to(tiny / "disc" / "test" / "good")
@@ -289,7 +288,7 @@ def test_no_good_test_image_is_told_before_training(tiny, tmp_path, capsys, monk
 
 
 def test_a_corrupt_mask_is_told_before_training(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(runs, "fit", lambda *a, **k: pytest.fail("trained all the same"))
+    monkeypatch.setattr(FastFlow, "fit", lambda *a, **k: pytest.fail("trained all the same"))
     shutil.copytree(tiny, tmp_path / "data")
     (tmp_path / "data/disc/ground_truth/spot/000_mask.png").write_bytes(b"no image")
     assert run(tmp_path / "data", tmp_path / "out") == 2
@@ -300,7 +299,7 @@ def test_masks_that_vanish_are_told_before_training(tiny, tmp_path, monkeypatch)
     def fit(*_: object, **__: object) -> None:
         raise InterruptedError("training begins")
 
-    monkeypatch.setattr(runs, "fit", fit)
+    monkeypatch.setattr(FastFlow, "fit", fit)
     shutil.copytree(tiny, tmp_path / "data")
     for mask in (tmp_path / "data/disc/ground_truth/spot").iterdir():
         image = Image.new("L", (64, 64))
@@ -311,7 +310,7 @@ def test_masks_that_vanish_are_told_before_training(tiny, tmp_path, monkeypatch)
 
 
 def test_output_that_cannot_be_written_is_told_before_training(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "fit", lambda *a, **k: pytest.fail("trained all the same"))
+    monkeypatch.setattr(FastFlow, "fit", lambda *a, **k: pytest.fail("trained all the same"))
     (tmp_path / "file").write_text("in the way")
     assert run(tiny, tmp_path / "file") == 2
 
@@ -341,7 +340,7 @@ def test_ctrl_c_before_the_first_batch_leaves_no_model(tiny, tmp_path, monkeypat
 
 
 def test_smoothing_beyond_the_image_is_told_before_training(tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "fit", lambda *a, **k: pytest.fail("trained all the same"))
+    monkeypatch.setattr(FastFlow, "fit", lambda *a, **k: pytest.fail("trained all the same"))
     (tmp_path / "wide.yaml").write_text("smoothing: 22")
     assert run(tiny, tmp_path / "out", "--config", tmp_path / "wide.yaml") == 2
     assert "smoothing: 22 in the recipe: expected a number from 0 to 21" in capsys.readouterr().err
@@ -369,7 +368,7 @@ def test_a_failed_run_leaves_no_old_metrics(finished, tiny, tmp_path, monkeypatc
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(runs, "fit", fail)
+    monkeypatch.setattr(FastFlow, "fit", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         run(tiny, tmp_path)
     assert not (tmp_path / "metrics.json").exists()

@@ -37,8 +37,9 @@ CHAPTERS = [
     {"flows"},
     {"folding"},
     {"maps", "heat_maps"},
-    {"model"},
-    {"training"},
+    {"detector"},
+    {"model", "training"},  # FastFlow.fit is training.fit
+    {"baselines"},
     {"metrics"},
     {"metric_classes"},
     {"evaluation"},

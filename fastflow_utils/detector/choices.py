@@ -9,10 +9,19 @@ from typing import Literal
 
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["BUNDLED", "Kernels", "blur_reach", "require_model", "require_weights"]
+__all__ = ["BUNDLED", "METHODS", "Kernels", "blur_reach", "require_model", "require_weights"]
 
 BUNDLED = "efficientnet_lite0"
 """The backbone whose ImageNet weights come with the installation: nothing is downloaded."""
+
+METHODS = {
+    "fastflow": "model.FastFlow",
+    "gaussian": "baselines.gaussian.Gaussian",
+    "padim": "baselines.padim.PaDiM",
+    "subspace": "baselines.subspace.Subspace",
+    "patchcore": "baselines.patchcore.PatchCore",
+}
+"""Each method's class in this wing, by the method's name: see ``detector.method_class``."""
 
 Kernels = Literal["3-1", "3x3", "1x1"]
 """Kernel sizes of the subnets: 3x3 and 1x1 in turn, 3x3 only, 1x1 only."""

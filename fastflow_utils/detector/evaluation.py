@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.metrics import (
     Separation,
@@ -20,7 +21,6 @@ from fastflow_utils.detector.metrics import (
     fpr_at,
     separation,
 )
-from fastflow_utils.detector.model import Detector
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
@@ -184,16 +184,17 @@ def evaluate(
     if batch_size < 1:
         raise FastFlowError(f"batch_size={batch_size}: expected at least 1")
     size = detector.backbone.image_size
-    maps = torch.empty(len(features), 1, size, size)
+    maps, scores = torch.empty(len(features), 1, size, size), torch.empty(len(features))
     with track(range(len(features)), "evaluating") as bar:
         for start in range(0, len(features), batch_size):
             batch = [h.to(detector.device) for h in features[start : start + batch_size]]
-            maps[start : start + batch_size] = detector.anomaly_map(batch).cpu()
+            there = slice(start, start + batch_size)
+            maps[there], scores[there] = (each.cpu() for each in detector.judge(batch))
             bar.update(len(batch[0]))
     return Evaluation(
         dataset=dataset,
         maps=maps,
-        scores=detector.score(maps),
+        scores=scores,
         masks=dataset.masks(),
         labels=torch.tensor(dataset.labels),
         image_threshold=float(detector.image_threshold),

@@ -274,9 +274,14 @@ class Whitening(FlowLayer):
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
         positions = x.transpose(0, 1).flatten(1).double()
-        variances, directions = torch.linalg.eigh(positions.cov(correction=0))
+        self.set_moments(positions.mean(1), positions.cov(correction=0))
+
+    @torch.no_grad()
+    def set_moments(self, mean: Tensor, covariance: Tensor) -> None:
+        """Whiten what has this mean (C,) and covariance (C, C)."""
+        variances, directions = torch.linalg.eigh(covariance)
         variances = (variances + self.epsilon * variances.mean()).clamp_min(1e-12)
-        self.mean.copy_(positions.mean(1)[:, None, None])
+        self.mean.copy_(mean[:, None, None])
         self.matrix.copy_(directions * variances.rsqrt() @ directions.T)
         self.initialised.fill_(True)
 

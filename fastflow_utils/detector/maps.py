@@ -26,7 +26,11 @@ NORMAL_LEVEL = 1 / (1 + math.exp(1))
 
 
 def level_map(
-    nll: Tensor, mean: Tensor | float, std: Tensor | float, bounded: bool = True
+    nll: Tensor,
+    mean: Tensor | float,
+    std: Tensor | float,
+    bounded: bool = True,
+    heavy_tail: bool = False,
 ) -> Tensor:
     r"""Return how surprising each position of one level is, on a scale of its own.
 
@@ -35,11 +39,18 @@ def level_map(
     Levels of any size and depth compare. The logistic function bounds what a single level can
     say: one standard deviation above normal is 0.5, and nothing is more than 1.
 
+    In float32 it is exactly 1 from u = 18 on, where distances that no one has learnt to bound
+    only begin to tell defects apart. With ``heavy_tail``, u above 1 becomes :math:`u / (1 + u)`
+    instead, which goes on at 0.5 with the same slope, and still tells 1000 from 1000.1. Either
+    way the order of a level's positions is that of n_l: the function says nothing else.
+
     Args:
-        nll: :math:`n_l(i)`, the negative log-likelihood (B, 1, H_l, W_l), nats per dimension.
+        nll: :math:`n_l(i)`, the negative log-likelihood (B, 1, H_l, W_l), nats per dimension; or
+            any other map that is higher where it is more anomalous.
         mean: :math:`\mu_l`, its mean over the positions of held-out normal images.
         std: :math:`s_l`, its standard deviation over them, above 0.
         bounded: False returns u_l itself.
+        heavy_tail: What bounds it above u_l = 1.
 
     Returns:
         (B, 1, H_l, W_l), in [0, 1] if bounded; higher is more anomalous.
@@ -47,9 +58,15 @@ def level_map(
     Example:
         >>> level_map(torch.tensor([2.0, 3.0]), mean=2.0, std=1.0)
         tensor([0.2689, 0.5000])
+        >>> far = torch.tensor([101.0, 102.0])
+        >>> level_map(far, 2.0, 1.0), level_map(far, 2.0, 1.0, heavy_tail=True)
+        (tensor([1., 1.]), tensor([0.9900, 0.9901]))
     """
     u = (nll - mean) / std
-    return torch.sigmoid(u - 1) if bounded else u
+    if not bounded:
+        return u
+    logistic = torch.sigmoid(u - 1)
+    return torch.where(u > 1, u / (1 + u), logistic) if heavy_tail else logistic
 
 
 def combine(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from fastflow_utils.data.images import find_images, open_image
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.heat_maps import heat_picture
-from fastflow_utils.detector.model import Detector
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 

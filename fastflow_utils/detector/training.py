@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fastflow_utils.compute import check_seed, dtype_of, in_threads
 from fastflow_utils.data.mvtec import MVTecAD
-from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.detector import check_rates, features_for, hold_out
+from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -23,26 +24,6 @@ __all__ = ["fit", "hold_out"]
 
 WARM_UP = 0.1  # share of the batches over which the learning rate rises
 MAX_NORM = 1.0  # of the gradient of all flows together
-
-
-def hold_out(images: int, generator: torch.Generator, share: float = 0.1) -> tuple[Tensor, Tensor]:
-    """Return the indices of the images to train on, and of those to hold out (at least one).
-
-    Raises:
-        FastFlowError: If there are fewer than two images.
-
-    Example:
-        >>> train, held_out = hold_out(60, torch.Generator().manual_seed(0))
-        >>> len(train), len(held_out)
-        (54, 6)
-    """
-    if images < 2:
-        raise FastFlowError(
-            f"{images} normal images: expected at least two, one to train on and one to hold out"
-        )
-    order = torch.randperm(images, generator=generator)
-    count = max(1, round(share * images))
-    return order[count:], order[:count]
 
 
 def fit(
@@ -106,7 +87,7 @@ def fit(
             done so far have made it, for whoever catches this.
     """
     _check(epochs, batch_size, positions, learning_rate, weight_decay, image_fpr, pixel_fpr)
-    features = _features(model, data)
+    features = features_for(model, data)
     order = torch.Generator().manual_seed(check_seed(seed))
     images, held_out = hold_out(len(features), order)
     batches = math.ceil(len(images) / batch_size)
@@ -231,31 +212,7 @@ def _check(
         raise FastFlowError(f"learning_rate={learning_rate}: expected a finite number above 0")
     if not 0 <= weight_decay < math.inf:
         raise FastFlowError(f"weight_decay={weight_decay}: expected a finite number, 0 or more")
-    for name, share in {"image_fpr": image_fpr, "pixel_fpr": pixel_fpr}.items():
-        if not 0 < share < 1:
-            raise FastFlowError(f"{name}={share}: expected a share between 0 and 1")
-
-
-def _features(model: FastFlow, data: Features | MVTecAD) -> Features:
-    """Return the features to train on, on the model's device, after checking what they are of."""
-    if isinstance(data, MVTecAD):
-        if data.split != "train":
-            raise FastFlowError(f"the {data.split} split: expected the training images")
-        data = extract(model.backbone, data)
-    if not isinstance(data, Features):
-        raise FastFlowError(
-            f"cannot train on {type(data).__name__}: expected Features or a data set's training "
-            "split"
-        )
-    data.check_source(model.backbone)
-    if data.channels != model.backbone.channels:
-        raise FastFlowError(
-            f"features of {data.channels} channels for a model of {model.backbone.channels}: "
-            "compute them with extract(model.backbone, dataset)"
-        )
-    if model.device.type == "cpu":
-        return data  # where they lie: in memory, or in the files of the cache
-    return data.to(model.device)  # once, instead of with every batch
+    check_rates(image_fpr, pixel_fpr)
 
 
 def _optimizer(

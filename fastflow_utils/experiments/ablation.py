@@ -80,7 +80,7 @@ def train(
     """
     check_seed(seed)
     test.check_source(backbone)
-    model = recipe.build_model(backbone, seed)
+    model = recipe.build_fastflow(backbone, seed)
     history = fit(model, features, seed=seed, **recipe.training(len(features)))
     held_out = hold_out(len(features), torch.Generator().manual_seed(seed))[1]
     flows = [cast(FlowLayer, flow) for flow in model.for_inference().flows]

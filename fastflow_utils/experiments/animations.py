@@ -23,6 +23,8 @@ from torch import Tensor
 
 from fastflow_utils.data.layout import GOOD, data_root
 from fastflow_utils.data.mvtec import MVTecAD, Sample
+from fastflow_utils.detector.choices import METHODS
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.heat_maps import (
     ANOMALOUS_COLOUR,
     GOOD_COLOUR,
@@ -32,7 +34,6 @@ from fastflow_utils.detector.heat_maps import (
     overlay,
     show,
 )
-from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import as_folder
 from fastflow_utils.experiments.records import finished_below, read_json, require_finished
@@ -134,7 +135,7 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
     run = Path(run)
     metrics = require_finished(run)
     root = data_root(data or (read_json(run / "run.json") or {}).get("root"))
-    model = FastFlow.load(run / "model")
+    model = Detector.load(run / "model")
     test = MVTecAD(root, metrics["category"], "test", model.backbone.image_size)
     if test.is_sample_set != metrics["sample_set"]:
         raise FastFlowError(
@@ -400,8 +401,10 @@ def wall(
         verdicts(run, data, count=8)
         for run in track(sorted(runs, key=lambda run: _order(names[run])), "looking")
     ]
-    backbones = sorted({metrics["recipe"]["backbone"] for metrics in kept.values()})
-    heading = f"FastFlow, {', '.join(backbones)} ({data_names[0]})"
+    recipes = [metrics["recipe"] for metrics in kept.values()]
+    methods = sorted({_method(recipe) for recipe in recipes})
+    backbones = sorted({recipe["backbone"] for recipe in recipes})
+    heading = f"{', '.join([*methods, *backbones])} ({data_names[0]})"
 
     def draw(side: int, count: int) -> list[Frame]:
         few = [_choose_again(cell, count) for cell in cells]
@@ -415,6 +418,11 @@ def wall(
         return frames
 
     return _save(Path(output) / "wall", draw, WALL_STEPS)
+
+
+def _method(recipe: dict[str, Any]) -> str:
+    """A method's name for people, that of its class; the first recipes named none."""
+    return METHODS[recipe.get("method", "fastflow")].rpartition(".")[2]
 
 
 def _order(category: str) -> tuple[int, str]:
@@ -457,14 +465,15 @@ def _wall(row: list[Verdict], heading: str, position: str, side: int, judged: bo
 def animate_all(
     folder: Path | str, output: Path | str, data: Path | str | None = None
 ) -> list[Path]:
-    """Write an animation of each category, and a wall of all, for each backbone and data set.
+    """Write an animation of each category, and a wall of all, for each model and data set.
 
-    Of several recipes of one backbone and category, that of the run which was finished last is
-    shown, by its run of the lowest seed.
+    A model is a backbone and a method. Of several recipes of one model and category, that of the
+    run which was finished last is shown, by its run of the lowest seed.
 
     Args:
         folder: All finished runs in it and below it are looked at.
-        output: The files go to ``output/<backbone>/<data>/``.
+        output: The files go to ``output/<backbone>/<data>/``, of another method than FastFlow to
+            ``output/<backbone>-<method>/<data>/``.
         data: The data root of all. Default: as :func:`verdicts` finds it for each.
 
     Raises:
@@ -473,13 +482,15 @@ def animate_all(
     found: dict[tuple[str, str, str], list[tuple[int, Path, dict[str, Any]]]] = defaultdict(list)
     for run in finished_below(Path(folder)):
         metrics = require_finished(run)
-        kind = metrics["recipe"]["backbone"], metrics["data"], metrics["category"]
+        method = metrics["recipe"].get("method", "fastflow")
+        model = metrics["recipe"]["backbone"] + (f"-{method}" if method != "fastflow" else "")
+        kind = model, metrics["data"], metrics["category"]
         found[kind].append(((run / "metrics.json").stat().st_mtime_ns, run, metrics))
     chosen: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for (backbone, data_name, _), runs_of in sorted(found.items()):
+    for (model, data_name, _), runs_of in sorted(found.items()):
         _, _, last = max(runs_of, key=itemgetter(0))
         same = [run for run in runs_of if run[2]["recipe"] == last["recipe"]]
-        chosen[backbone, data_name].append(min(same, key=lambda run: (run[2]["seed"], -run[0]))[1])
+        chosen[model, data_name].append(min(same, key=lambda run: (run[2]["seed"], -run[0]))[1])
     written = []
     for names, runs in chosen.items():
         place = Path(output, *map(as_folder, names))

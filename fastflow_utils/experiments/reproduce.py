@@ -1,10 +1,12 @@
-"""Many runs: every category, backbone and seed once, resumable, on one machine or on many.
+"""Many runs: every category, recipe and seed once, resumable, on one machine or on many.
 
 What a run starts from makes its **key**, which is part of its folder's name::
 
     RUNS/<backbone>/<category>/seed<k>-<key>/
         run.json         what it started from, and how it ended
         metrics.json     written last: it is there, or the run is to be done
+
+Runs of another method than FastFlow are in ``<backbone>/<category>/<method>/seed<k>-<key>/``.
 
 A run that is there is never repeated. Everything else is: what was killed, and what failed, for
 its cause may be gone by now. Several processes, on several machines if they share the folder,
@@ -96,16 +98,20 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where all seeds are, relative to RUNS: ``<backbone>/<category>``."""
+        """Where all methods and seeds are, relative to RUNS: ``<backbone>/<category>``.
+
+        They have the same features.
+        """
         return Path(as_folder(self.recipe.backbone), self.category)
 
     @property
     def place(self) -> Path:
         """The run's own folder, relative to RUNS."""
-        return self.folder / f"seed{self.seed}-{self.key}"
+        method = "" if self.recipe.method == "fastflow" else self.recipe.method
+        return self.folder / method / f"seed{self.seed}-{self.key}"
 
     def __str__(self) -> str:
-        return f"{self.category}, {self.recipe.backbone}, seed {self.seed}"
+        return f"{self.category}, {self.recipe.short_name}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -130,11 +136,13 @@ def plan(
     seeds: Sequence[int] = (0,),
     weights: Mapping[str, Path] | None = None,
 ) -> list[Job]:
-    """Return the jobs of all recipes, categories and seeds, the seeds of a category in a row.
+    """Return the jobs of all recipes, categories and seeds.
+
+    Those of a backbone are in a row, and of these those of a category, which share features.
 
     Args:
         root: Holds the categories; every byte of those wanted is read, for the keys.
-        recipes: One for each backbone.
+        recipes: One for each backbone and method.
         names: The categories. Default: all there are.
         seeds: One run for each.
         weights: Local state dicts, by the recipes' ``backbone``.
@@ -158,8 +166,10 @@ def plan(
             weights.get(recipe.backbone),
             own.get(recipe.backbone),
         )
-        for recipe in recipes
+        for backbone in dict.fromkeys(recipe.backbone for recipe in recipes)
         for name in names
+        for recipe in recipes
+        if recipe.backbone == backbone
         for seed in seeds
     ]
 
@@ -177,7 +187,7 @@ def check_plan(
     names = found if names is None else names
     wanted = {
         "categories": names,
-        "backbones": [recipe.backbone for recipe in recipes],
+        "methods and backbones": [f"{recipe.method} {recipe.backbone}" for recipe in recipes],
         "seeds": seeds,
     }
     for what, values in wanted.items():
@@ -191,7 +201,7 @@ def check_plan(
             listed = ", ".join(found) or "none"
             raise FastFlowError(f"no category '{name}' in {root}: expected some of: {listed}")
     for backbone, file in weights.items():
-        if backbone not in wanted["backbones"]:
+        if backbone not in {recipe.backbone for recipe in recipes}:
             raise FastFlowError(f"weights for '{backbone}', which is not among the backbones")
         if not file.is_file():
             raise FastFlowError(f"no weights at '{file}': expected a state dict for {backbone}")
@@ -264,7 +274,12 @@ def _run_locked(job: Job, output: Path, device: str) -> None:
             weights=job.weights,
             device=select_device(device),
             cache=output / FEATURES / job.folder,
-            backbone=_backbone(job.recipe, job.weights, job.weights_sha256),
+            # For a backbone, all methods are one.
+            backbone=_backbone(
+                job.recipe.changed(method="fastflow", precision="float32"),
+                job.weights,
+                job.weights_sha256,
+            ),
         )
     except Exception as error:
         if not isinstance(error, FastFlowError):
@@ -366,7 +381,7 @@ def _remove_used_features(outcomes: Mapping[Job, Outcome], output: Path) -> None
     waiting = {job.folder for job, outcome in outcomes.items() if outcome.is_open}
     for folder in {job.folder for job in outcomes} - waiting:
         features = output / FEATURES / folder
-        if all(map(_is_free, (output / folder).glob("seed*/lock"))):
+        if all(map(_is_free, (output / folder).rglob("seed*/lock"))):
             shutil.rmtree(features, ignore_errors=True)
             with contextlib.suppress(OSError):  # not empty
                 features.parent.rmdir()

@@ -14,10 +14,9 @@ from fastflow_utils.data.images import sha256
 from fastflow_utils.data.layout import data_name, digest
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
 from fastflow_utils.detector.features import Features, extract
-from fastflow_utils.detector.model import FastFlow
-from fastflow_utils.detector.training import fit
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import Recipe
 from fastflow_utils.experiments.records import write_json
@@ -37,10 +36,13 @@ CODE = result_digest()
 
 @dataclass(frozen=True)
 class Run:
-    """What :func:`run` leaves in memory; on disk it is in ``output``."""
+    """What :func:`run` leaves in memory; on disk it is in ``output``.
 
-    model: FastFlow
-    history: "pd.DataFrame"
+    ``history`` is None where the method has no epochs.
+    """
+
+    model: Detector
+    history: "pd.DataFrame | None"
     evaluation: Evaluation
     per_defect: "pd.DataFrame"
     metrics: dict[str, Any]
@@ -60,12 +62,13 @@ def run(
 ) -> Run:
     """Train on a category's normal images, evaluate on its test split, write it all down.
 
-    Writes ``metrics.json``, ``per_defect.csv``, ``history.csv``, ``recipe.yaml`` and ``model/``
-    into ``output``. The metrics are of the last epoch of the recipe's budget; nothing was
-    chosen on the test split. ``metrics.json`` is written last, and whole.
+    Writes ``metrics.json``, ``per_defect.csv``, ``recipe.yaml`` and ``model/`` into ``output``,
+    and ``history.csv`` where there are epochs to tell of. The metrics are of the last epoch of
+    the recipe's budget; nothing was chosen on the test split. ``metrics.json`` is written last,
+    and whole.
 
     Args:
-        recipe: Backbone, flow and budget.
+        recipe: Method, backbone, flow and budget.
         root: Holds the categories, in MVTec layout.
         category: One of them.
         output: Made if it is missing; results of an earlier run in it are replaced.
@@ -102,7 +105,8 @@ def run(
     model = recipe.build_model(backbone, seed).to(device)
     history = _train(model, train_features, recipe, seed, output, category=category)
     recipe.save(output / "recipe.yaml")
-    history.to_csv(output / "history.csv", index=False)
+    if history is not None:
+        history.to_csv(output / "history.csv", index=False)
     seconds.lap("train")
 
     evaluation = evaluate(model, test, test_features)
@@ -146,28 +150,26 @@ def _splits(root: Path | str, category: str, image_size: int) -> tuple[MVTecAD, 
 
 
 def _prepared(output: Path) -> Path:
-    """Make the folder; no old metrics may lie beside a new model."""
+    """Make the folder; no old metrics may lie beside a new model, nor another's history."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "metrics.json").unlink(missing_ok=True)
+    for name in ("metrics.json", "history.csv"):
+        (output / name).unlink(missing_ok=True)
     return output
 
 
 def _train(
-    model: FastFlow, features: Features, recipe: Recipe, seed: int, output: Path, **notes: object
-) -> "pd.DataFrame":
+    model: Detector, features: Features, recipe: Recipe, seed: int, output: Path, **notes: object
+) -> "pd.DataFrame | None":
     """Train the model and save it; after Ctrl-C, save what there is of it."""
 
     def save() -> None:
         model.save(output / "model", seed=seed, versions=versions(), **notes)
 
+    options = recipe.training(len(features))
+    if "epochs" in options:
+        options["after_epoch"] = lambda _: _return_freed_memory()
     try:
-        history = fit(
-            model,
-            features,
-            seed=seed,
-            after_epoch=lambda _: _return_freed_memory(),
-            **recipe.training(len(features)),
-        )
+        history = model.fit(features, seed=seed, **options)
     except KeyboardInterrupt:
         if model.image_threshold.isfinite():  # else not even the first batch was done
             save()

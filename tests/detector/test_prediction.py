@@ -16,8 +16,9 @@ from PIL import Image
 
 from fastflow_utils import cli
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.flows import FlowOptions
-from fastflow_utils.detector.model import Detector, FastFlow
+from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.prediction import predict
 from fastflow_utils.errors import FastFlowError
 

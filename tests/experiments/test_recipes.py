@@ -132,13 +132,14 @@ def test_every_field_arrives_where_it_is_used():
         precision="float32" if Recipe().precision == "bfloat16" else "bfloat16",
     )
     changed = {name for name, value in vars(recipe).items() if value != getattr(Recipe(), name)}
-    assert changed == set(vars(recipe)) - {"backbone", "layers", "epochs"}
+    assert changed == set(vars(recipe)) - {"method", "backbone", "layers", "epochs"}
     model = recipe.build_model(recipe.build_backbone(pretrained=False))
     kept = {name: getattr(model, name) for name in ("smoothing", "top", "precision")}
     used = {**dataclasses.asdict(recipe.flow), **recipe.training(10), **kept, "epochs": None}
     assert model.options == recipe.flow
     assert used == {name: getattr(recipe, name) for name in used}
-    assert set(used) == set(vars(recipe)) - {"backbone", "layers", "image_size", "budget"}
+    elsewhere = {"method", "backbone", "layers", "image_size", "budget"}
+    assert set(used) == set(vars(recipe)) - elsewhere
     coupling = model.flows[0].layers[0].layers[2]  # no whitening before it
     assert coupling.clamp == 1.5 and coupling.subnet[0].weight.shape == (6, 12, 1, 1)
 
@@ -212,7 +213,7 @@ def test_a_saved_recipe_reads_back_the_same(tmp_path):
     ("text", "message"),
     [
         ("epoch: 3", "no 'epoch': did you mean 'epochs'"),
-        ("colour: red", "no 'colour': expected backbone, layers"),
+        ("colour: red", "no 'colour': expected method, backbone, layers"),
         ("epochs: many", "epochs: 'many'.*int >= 1"),
         ("epochs: 0", "epochs: 0"),
         ("steps: true", "steps: True"),

@@ -277,13 +277,16 @@ def training_curve(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_run(evaluation: Evaluation, history: pd.DataFrame, folder: Path) -> None:
-    """Save a run's gallery, score histogram, ROC curve and training curve as PNG files."""
+def draw_run(evaluation: Evaluation, history: pd.DataFrame | None, folder: Path) -> None:
+    """Save a run's gallery, score histogram and ROC curve as PNG files; with a history of its
+    epochs, the training curve, too."""
     folder.mkdir(exist_ok=True)
-    for name, figure in {
+    figures = {
         "gallery": gallery(evaluation),
         "scores": score_histogram(evaluation),
         "roc": roc(evaluation),
-        "training": training_curve(history),
-    }.items():
+    }
+    if history is not None:
+        figures["training"] = training_curve(history)
+    for name, figure in figures.items():
         save(figure, folder / f"{name}.png")

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fastflow_utils.course.plots import GOOD_COLOUR, OTHER_COLOURS, colour, show
 from fastflow_utils.course.widgets.explore import explore
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.maps import blur
-from fastflow_utils.detector.model import Detector
 
 __all__ = [
     "CHANGES",

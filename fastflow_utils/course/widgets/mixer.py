@@ -20,10 +20,10 @@ from fastflow_utils.course.plots import (
 from fastflow_utils.course.widgets.epochs import SCALE
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.data.mvtec import MVTecAD, Sample
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.maps import combine, image_score
 from fastflow_utils.detector.metrics import auroc
-from fastflow_utils.detector.model import Detector
 
 __all__ = ["LevelMixer", "explore_mixture", "mixture_figure"]
 

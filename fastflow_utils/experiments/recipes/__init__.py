@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import yaml
 
 from fastflow_utils.compute import Precision, resolve_precision
-from fastflow_utils.detector.choices import BUNDLED, Kernels, blur_reach
+from fastflow_utils.detector.choices import BUNDLED, METHODS, Kernels, blur_reach
 from fastflow_utils.errors import FastFlowError
 
 if TYPE_CHECKING:
     import torch
 
     from fastflow_utils.detector.backbones import Backbone
+    from fastflow_utils.detector.detector import Detector
     from fastflow_utils.detector.flows import FlowOptions
     from fastflow_utils.detector.model import FastFlow
 
@@ -42,8 +43,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """Backbone, flow, map and training. The fields mean what they mean where they are used:
-    ``Backbone``, ``FastFlow`` and ``fit``.
+    """Method, backbone, flow, map and training. The fields mean what they mean where they are
+    used: ``Backbone``, ``FastFlow`` and ``fit``.
+
+    ``method`` is one of ``METHODS``. All but "fastflow" have neither flow nor training, and
+    compute in float32: whatever the fields of :data:`FLOW_ALONE` hold says nothing of them.
 
     The training budget is fixed before any image is seen. ``budget`` counts images, the tenth that
     is held out among them, once for each epoch: every category costs the same time and gets about
@@ -62,6 +66,7 @@ class Recipe:
         256
     """
 
+    method: str = "fastflow"
     backbone: str = BUNDLED
     layers: tuple[int, ...] | None = None
     image_size: int = 256
@@ -89,13 +94,15 @@ class Recipe:
             if not holds:
                 given = getattr(self, name)
                 raise FastFlowError(f"{name}: {given!r} in the recipe: expected {expected}")
-        object.__setattr__(self, "precision", resolve_precision(self.precision))
+        precision = self.precision if self.method == "fastflow" else "float32"
+        object.__setattr__(self, "precision", resolve_precision(precision))
 
     # No library: attrs checks no ranges in one readable line, and pydantic, which has messages of
     # several, would be one more dependency for these lines.
     def _requirements(self) -> dict[str, tuple[bool, str]]:
         """Return for each field whether its value fits, and what does."""
         found = {
+            "method": (self.method in list(METHODS), f"one of {', '.join(METHODS)}"),
             "backbone": (isinstance(self.backbone, str) and bool(self.backbone), "a name"),
             "layers": (
                 self.layers is None
@@ -135,6 +142,17 @@ class Recipe:
         """
         return dataclasses.replace(self, **_known(values))
 
+    @property
+    def short_name(self) -> str:
+        """The backbone, after the method where that is another than FastFlow.
+
+        Example:
+            >>> Recipe(method="padim", backbone="resnet18").short_name
+            'padim, resnet18'
+        """
+        methods = [] if self.method == "fastflow" else [self.method]
+        return ", ".join([*methods, self.backbone])
+
     def build_backbone(
         self, weights: Path | str | None = None, *, pretrained: bool = True
     ) -> "Backbone":
@@ -156,8 +174,19 @@ class Recipe:
 
         return FlowOptions(self.steps, self.kernels, self.hidden_ratio, self.clamp, self.whiten)
 
-    def build_model(self, backbone: "Backbone", seed: int = 0) -> "FastFlow":
-        """Return the untrained model on top of ``backbone``."""
+    def build_model(self, backbone: "Backbone", seed: int = 0) -> "Detector":
+        """Return the method's model on top of ``backbone``, which has learnt nothing yet."""
+        if self.method == "fastflow":
+            return self.build_fastflow(backbone, seed)
+        from fastflow_utils.detector.detector import Detector, method_class
+
+        model: Detector = method_class(self.method)(
+            backbone, smoothing=self.smoothing, top=self.top
+        )
+        return model
+
+    def build_fastflow(self, backbone: "Backbone", seed: int = 0) -> "FastFlow":
+        """Return the untrained flows on top of ``backbone``, whatever the method."""
         from fastflow_utils.detector.model import FastFlow
 
         return FastFlow(
@@ -170,19 +199,24 @@ class Recipe:
         )
 
     def epochs_for(self, images: int) -> int:
-        """Return how many epochs a training set of so many images gets.
+        """Return how many epochs a training set of so many images gets: none, without a flow.
 
         Example:
             >>> Recipe(budget=900).epochs_for(60), Recipe(epochs=2).epochs_for(60)
             (15, 2)
         """
+        if self.method != "fastflow":
+            return 0
         return self.epochs or math.ceil(self.budget / images)
 
     def training(self, images: int) -> dict[str, Any]:
-        """Return the arguments of ``fit`` for so many images."""
+        """Return the arguments of the model's ``fit`` for so many images, but for the seed."""
+        rates = {name: getattr(self, name) for name in ("image_fpr", "pixel_fpr")}
+        if self.method != "fastflow":
+            return rates
         steps = ("batch_size", "positions", "learning_rate", "weight_decay")
-        names = (*steps, "image_fpr", "pixel_fpr")
-        return {"epochs": self.epochs_for(images), **{name: getattr(self, name) for name in names}}
+        names = {name: getattr(self, name) for name in steps}
+        return {"epochs": self.epochs_for(images), **names, **rates}
 
     def save(self, path: Path | str) -> None:
         """Write the recipe as YAML, which ``--config`` reads."""
@@ -192,13 +226,21 @@ class Recipe:
         Path(path).write_text(yaml.safe_dump(values, sort_keys=False))
 
 
+FLOW_ALONE = (
+    *("steps", "kernels", "hidden_ratio", "clamp", "whiten", "precision"),
+    *("budget", "epochs", "batch_size", "positions", "learning_rate", "weight_decay"),
+)
+"""The fields that say something of FastFlow only."""
+
+
 def recipe_of(values: Mapping[str, Any]) -> Recipe:
     """Return the recipe that ``asdict`` made the values of, by way of JSON.
 
     Raises:
         FastFlowError: If a field is missing, unknown or does not fit.
     """
-    values = {"positions": None, **values}  # before there was this field, a step took all
+    # Before there were these fields, a step took all positions, and FastFlow was the only method.
+    values = {"positions": None, "method": "fastflow", **values}
     if missing := set(_DEFAULTS) - set(values):
         raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
     return Recipe(**_known(values))
@@ -222,19 +264,25 @@ def describe(recipe: Recipe) -> str:
     """Return a recipe's name: the package's, and the fields that differ from it.
 
     Precision is left out: the package's recipes leave it to the machine. Tables name it beside.
+    A method other than FastFlow is named first, and what is a flow's alone left out.
 
     Example:
         >>> describe(recipe_for("resnet18", epochs=1))
         'resnet18, epochs 1'
+        >>> describe(recipe_for("resnet18", method="padim", top=0.1, epochs=1))
+        'padim, resnet18, top 0.1'
     """
     names = {values["backbone"]: name for name, values in packaged().items()}
     start = _packaged(recipe.backbone)
+    is_flow = recipe.method == "fastflow"
+    unsaid = {"method", "precision"} if is_flow else {"method", *FLOW_ALONE}
     changes = [
         f"{field} {value}"
         for field, value in dataclasses.asdict(recipe).items()
-        if value != start[field] and field != "precision"
+        if value != start[field] and field not in unsaid
     ]
-    return ", ".join([names.get(recipe.backbone, recipe.backbone), *changes])
+    method = [] if is_flow else [recipe.method]
+    return ", ".join([*method, names.get(recipe.backbone, recipe.backbone), *changes])
 
 
 def as_folder(backbone: str) -> str:

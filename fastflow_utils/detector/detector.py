@@ -1,0 +1,416 @@
+"""What all methods share: from an image's features to its map and score, calibrated and kept.
+
+A method says how anomalous each position of the feature maps is (:meth:`Detector.maps`), on a
+scale of its own. Everything after that is the same for all, so that tables compare methods and
+nothing else: held-out normal images make the scale common and set the thresholds, levels are
+averaged and smoothed at image size, and the highest pixels are the image's score.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from fastflow_utils.data.images import Picture, as_images
+from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.choices import METHODS, require_model
+from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.maps import check_map_options, combine, image_score, level_map
+from fastflow_utils.errors import FastFlowError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Detector", "check_rates", "features_for", "hold_out", "method_class"]
+
+FORMAT = 6
+"""Of a saved model; counted up whenever an older reader would misunderstand a newer file."""
+
+
+def method_class(method: str) -> Any:
+    """Return a method's class, a subclass of :class:`Detector`.
+
+    Its module is imported by its name, for this one is below it.
+
+    Example:
+        >>> method_class("padim").__name__
+        'PaDiM'
+    """
+    module, _, name = METHODS[method].rpartition(".")
+    return getattr(import_module(f"fastflow_utils.detector.{module}"), name)
+
+
+def hold_out(images: int, generator: torch.Generator, share: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Return the indices of the images to train on, and of those to hold out (at least one).
+
+    Raises:
+        FastFlowError: If there are fewer than two images.
+
+    Example:
+        >>> train, held_out = hold_out(60, torch.Generator().manual_seed(0))
+        >>> len(train), len(held_out)
+        (54, 6)
+    """
+    if images < 2:
+        raise FastFlowError(
+            f"{images} normal images: expected at least two, one to train on and one to hold out"
+        )
+    order = torch.randperm(images, generator=generator)
+    count = max(1, round(share * images))
+    return order[count:], order[:count]
+
+
+def check_rates(image_fpr: float, pixel_fpr: float) -> None:
+    """Refuse a false-positive rate that no threshold has.
+
+    Example:
+        >>> check_rates(0.1, 0)
+        Traceback (most recent call last):
+        fastflow_utils.errors.FastFlowError: pixel_fpr=0: expected a share between 0 and 1
+    """
+    for name, share in {"image_fpr": image_fpr, "pixel_fpr": pixel_fpr}.items():
+        if not 0 < share < 1:
+            raise FastFlowError(f"{name}={share}: expected a share between 0 and 1")
+
+
+def upper_quantile(scores: Tensor, share: float) -> Tensor:
+    """Return a value that at most ``share`` of scores like these exceed, and no new one reaches
+    it more often; above the k-th smallest of n, k = ceil((1 - share)(n + 1))."""
+    k = min(len(scores), math.ceil((1 - share) * (len(scores) + 1)))
+    value = scores.kthvalue(k).values
+    return torch.nextafter(value, value.new_tensor(math.inf))  # ">= threshold" is anomalous
+
+
+class Detector(nn.Module):
+    r"""From an image's features to its anomaly map and score, whatever the method.
+
+    A method is a subclass: it has :meth:`maps`, :meth:`fit` and :meth:`settings`. Its
+    constructor takes the backbone, and its own options, ``smoothing`` and ``top`` by name.
+
+    Args:
+        backbone: The frozen network.
+        maps: How many maps :meth:`maps` returns.
+        smoothing: Standard deviation of the Gaussian blur of the anomaly map, in pixels.
+        top: Share of the pixels whose mean is the image score.
+
+    Attributes:
+        method: Its name among :data:`~fastflow_utils.detector.choices.METHODS`.
+        heavy_tail: As for :func:`~fastflow_utils.detector.maps.level_map`.
+        level_mean: (L,) mean of :meth:`maps` over held-out normal images, by map.
+        level_std: (L,) its standard deviation. Both are set by :meth:`calibrate`.
+        image_threshold: A score from here on means "anomalous"; infinite before calibration.
+        pixel_threshold: The same for a pixel of the anomaly map.
+
+    Raises:
+        FastFlowError: If the blur is wider than the image, or a value is out of range.
+    """
+
+    method: ClassVar[str]
+    heavy_tail: ClassVar[bool] = False
+    level_mean: Tensor
+    level_std: Tensor
+    image_threshold: Tensor
+    pixel_threshold: Tensor
+
+    def __init__(self, backbone: Backbone, *, maps: int, smoothing: float, top: float) -> None:
+        super().__init__()
+        check_map_options(backbone.image_size, smoothing, top)
+        self.backbone = backbone
+        self.smoothing = smoothing
+        self.top = top
+        self.register_buffer("level_mean", torch.zeros(maps))
+        self.register_buffer("level_std", torch.ones(maps))
+        self.register_buffer("image_threshold", torch.tensor(math.inf))
+        self.register_buffer("pixel_threshold", torch.tensor(math.inf))
+
+    # What a method is ---------------------------------------------------------------------------
+
+    def maps(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return how anomalous each position is, on the method's own scale.
+
+        Args:
+            features: One (B, C_l, H_l, W_l) for each level of the backbone.
+
+        Returns:
+            One or several maps (B, 1, h, w), often one for each level; higher is more anomalous.
+        """
+        raise NotImplementedError
+
+    def fit(
+        self,
+        data: Features | MVTecAD,
+        *,
+        seed: int = 0,
+        image_fpr: float = 0.1,
+        pixel_fpr: float = 0.001,
+    ) -> "pd.DataFrame | None":
+        """Learn what normal images look like, but for a tenth of them, and calibrate on those.
+
+        Args:
+            data: Features of normal images only, or the training split to extract them from.
+            seed: Fixes which images are held out (the same for every method), and all else that
+                is random.
+            image_fpr: Share of normal images that the image threshold may call anomalous.
+            pixel_fpr: Share of normal images' pixels that the pixel threshold may call anomalous.
+
+        Returns:
+            The course of the training, a row for each epoch, where there are epochs.
+
+        Raises:
+            FastFlowError: If there is nothing to learn from, or the data are not this model's.
+        """
+        raise FastFlowError(f"a {type(self).__name__} cannot learn: fit what it was made from")
+
+    def settings(self) -> dict[str, Any]:
+        """Return the method's own options, as JSON holds them: what :meth:`restored` takes."""
+        raise FastFlowError(f"a {type(self).__name__} has no file: save what it was made from")
+
+    @classmethod
+    def restored(cls, backbone: Backbone, settings: dict[str, Any], **shared: Any) -> Self:
+        """Return a model with these settings and nothing learnt yet."""
+        return cls(backbone, **settings, **shared)
+
+    # What is made of it -------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.backbone.device
+
+    def level_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return each of :meth:`maps` as :func:`~fastflow_utils.detector.maps.level_map` has it.
+
+        Its scale is the mean and standard deviation over the positions of held-out normal images,
+        so levels of any size and depth compare.
+
+        Args:
+            features: One (B, C_l, H_l, W_l) for each level.
+
+        Returns:
+            Maps (B, 1, h, w) in [0, 1]; higher is more anomalous.
+        """
+        return self._level_maps(self.maps(features))
+
+    def anomaly_map(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the heat map: the levels' maps at image size, averaged, smoothed.
+
+        Args:
+            features: One (B, C_l, H_l, W_l) for each level.
+
+        Returns:
+            (B, 1, H, W) in [0, 1] with H = W = the backbone's image size; higher is more
+            anomalous.
+        """
+        return self._combined(self.maps(features))
+
+    def score(self, anomaly_map: Tensor) -> Tensor:
+        """Return the score (B,) of each map: :func:`image_score` with this model's share."""
+        return image_score(anomaly_map, self.top)
+
+    def judge(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the anomaly map (B, 1, H, W) and the image score (B,); higher is more anomalous.
+
+        Evaluation, prediction and calibration ask here. The score is :meth:`score` of the map;
+        a method whose score is another defines this anew.
+        """
+        anomaly_map = self.anomaly_map(features)
+        return anomaly_map, self.score(anomaly_map)
+
+    def for_inference(self) -> "Detector":
+        """Return the form to evaluate and predict with."""
+        return self.eval()
+
+    @torch.no_grad()
+    def predict(self, pictures: "Picture | Sequence[Picture]") -> tuple[Tensor, Tensor]:
+        """Return :meth:`judge` of pictures of any size.
+
+        A ``FastFlow`` makes its inference form for this, at every call, so that it is never an
+        old one. For many calls, ask for that form once: ``model.folded().predict(...)``.
+
+        Args:
+            pictures: Paths, Pillow images, arrays or tensors, one or several, as
+                :func:`~fastflow_utils.data.images.as_images` takes them.
+
+        Raises:
+            FastFlowError: A picture cannot be used as one, or its score is not finite.
+        """
+        detector = self.for_inference()
+        images = as_images(pictures, detector.backbone.image_size)
+        anomaly_map, score = detector.judge(detector.backbone(images.to(detector.device)))
+        if not score.isfinite().all():
+            raise FastFlowError(
+                f"scores of {score.tolist()}: expected finite ones; the model's weights or its "
+                "calibration are broken, so train it again"
+            )
+        return anomaly_map, score
+
+    @torch.no_grad()
+    def calibrate(
+        self,
+        data: Features | Iterable[Sequence[Tensor]],
+        image_fpr: float = 0.1,
+        pixel_fpr: float = 0.001,
+    ) -> None:
+        """Set the levels' scales and both thresholds from normal images that were held out.
+
+        A threshold is the quantile of normal scores that a share of ``fpr`` exceeds; that of n
+        images is their ceil((1 - fpr)(n + 1))-th smallest score, as in split conformal prediction
+        (Vovk et al.). A new normal image exceeds it with a probability of about fpr: slightly
+        more, since the levels' scales are of the same n images. With fewer than 1/fpr - 1 images
+        it is their highest. All is computed in the inference form, as new images will be.
+
+        Args:
+            data: Features of normal images that had no part in training, whole or in batches.
+            image_fpr: Share of normal images to be called anomalous, in (0, 1).
+            pixel_fpr: Share of normal images' pixels to be called anomalous, in (0, 1).
+
+        Raises:
+            FastFlowError: If there is no image, the model gives no finite maps, or the features
+                are of another network.
+        """
+        check_rates(image_fpr, pixel_fpr)
+        if isinstance(data, Features):
+            data.check_source(self.backbone)
+        batches = list(data.batches(16) if isinstance(data, Features) else data)
+        if not batches:
+            raise FastFlowError("no images to calibrate on: expected at least one normal image")
+        self.eval()
+        detector = self.for_inference()
+        raw = [detector.maps(list(batch)) for batch in batches]
+        levels = [torch.cat(level) for level in zip(*raw, strict=True)]
+        if not all(level.isfinite().all() for level in levels):
+            raise FastFlowError(
+                "the model gives maps that are not finite: train it again; FastFlow, with a "
+                "smaller learning rate or clamp"
+            )
+        means = torch.stack([level.mean() for level in levels])
+        stds = torch.stack([level.std(correction=0).clamp_min(1e-6) for level in levels])
+        for one in (self, detector):  # the inference form has copies of its own
+            one.level_mean.copy_(means)
+            one.level_std.copy_(stds)
+        maps, scores = zip(*(detector.judge(list(batch)) for batch in batches), strict=True)
+        self.image_threshold.copy_(upper_quantile(torch.cat(scores), image_fpr))
+        self.pixel_threshold.copy_(upper_quantile(torch.cat(maps).flatten(), pixel_fpr))
+
+    def _check_levels(self, features: Sequence[Tensor]) -> None:
+        expected = len(self.backbone.channels)
+        if len(features) != expected:
+            raise FastFlowError(
+                f"{len(features)} feature maps: expected {expected}, one for each level"
+            )
+
+    def _level_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        scales = zip(maps, self.level_mean, self.level_std, strict=True)
+        return [level_map(one, mean, std, heavy_tail=self.heavy_tail) for one, mean, std in scales]
+
+    def _combined(self, maps: Sequence[Tensor]) -> Tensor:
+        return combine(self._level_maps(maps), self.backbone.image_size, self.smoothing)
+
+    # Files --------------------------------------------------------------------------------------
+
+    def save(self, folder: Path | str, **notes: object) -> Path:
+        """Write the whole detector to a folder: safetensors and JSON, no pickles.
+
+        The frozen backbone goes along, so that the folder works on a machine without the weights.
+
+        Args:
+            folder: Made if it is missing.
+            **notes: Anything for people to read in ``config.json``, under "notes".
+
+        Raises:
+            FastFlowError: If the model is, or a note is of a kind, that a file cannot hold.
+        """
+        config = {
+            "format": FORMAT,
+            "method": self.method,
+            "options": self.settings(),
+            "backbone": {
+                "name": self.backbone.name,
+                "layers": list(map(int, self.backbone.layers)),
+                "image_size": self.backbone.image_size,
+                "fold": self.backbone.folded,
+            },
+            "map": {"smoothing": self.smoothing, "top": self.top},
+            "notes": notes,
+        }
+        try:
+            text = json.dumps(config, indent=2) + "\n"
+        except TypeError as error:  # before anything is written
+            raise FastFlowError(f"notes {notes!r:.200}: expected what JSON can hold") from error
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {key: value.cpu().contiguous() for key, value in self.state_dict().items()}
+        safetensors.torch.save_file(state, folder / "model.safetensors")
+        (folder / "config.json").write_text(text)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read a detector that :meth:`save` wrote; its outputs are the same bit for bit.
+
+        ``Detector.load`` reads one of any method, and returns it in its own class.
+
+        Raises:
+            FastFlowError: If the folder holds no model, one that cannot be read, or one of
+                another class than this.
+        """
+        folder = Path(folder)
+        require_model(folder)
+        try:
+            config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+            found = config.get("format")
+            if found == FORMAT:
+                state = safetensors.torch.load_file(folder / "model.safetensors")
+                backbone = Backbone(**config["backbone"], pretrained=False)
+                kind: type[Detector] = method_class(config["method"])
+                model = kind.restored(backbone, config["options"], **config["map"])
+                model.load_state_dict(state)
+        except Exception as error:  # JSON, safetensors and torch each have their own
+            raise FastFlowError(
+                f"the model in '{folder}' cannot be read ({type(error).__name__}): its files are "
+                "damaged or of another version; train it again"
+            ) from error
+        if found != FORMAT:
+            raise FastFlowError(
+                f"the model in '{folder}' has format {found!r}: this version reads {FORMAT}; "
+                "train it again, or use the version that wrote it"
+            )
+        if not isinstance(model, cls):
+            raise FastFlowError(
+                f"the model in '{folder}' is a {kind.__name__}, no {cls.__name__}: load it with "
+                "Detector.load"
+            )
+        return model.eval()
+
+
+def features_for(model: Detector, data: Features | MVTecAD) -> Features:
+    """Return the features to learn from, on the model's device, after checking what they are of.
+
+    Raises:
+        FastFlowError: If the data are a test split, no features at all, or of another network.
+    """
+    if isinstance(data, MVTecAD):
+        if data.split != "train":
+            raise FastFlowError(f"the {data.split} split: expected the training images")
+        data = extract(model.backbone, data)
+    if not isinstance(data, Features):
+        raise FastFlowError(
+            f"cannot train on {type(data).__name__}: expected Features or a data set's training "
+            "split"
+        )
+    data.check_source(model.backbone)
+    if data.channels != model.backbone.channels:
+        raise FastFlowError(
+            f"features of {data.channels} channels for a model of {model.backbone.channels}: "
+            "compute them with extract(model.backbone, dataset)"
+        )
+    if model.device.type == "cpu":
+        return data  # where they lie: in memory, or in the files of the cache
+    return data.to(model.device)  # once, instead of with every batch
