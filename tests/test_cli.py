@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation
 
 from fastflow_utils import cli
 from fastflow_utils.data.mvtec import OFFICIAL_COUNTS, MVTecAD
+from fastflow_utils.detector.choices import METHODS
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import extract
 from fastflow_utils.detector.model import FastFlow
@@ -225,6 +226,26 @@ def test_data_check_names_problems(tiny, tmp_path, capsys):
     assert "None" not in printed  # MVTec AD has no such category, so no count
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "fastflow"])
+def test_every_method_runs_and_predicts(method, tiny, tmp_path, capsys):
+    assert run(tiny, tmp_path / "run", "--method", method) == 0
+    printed = capsys.readouterr().out
+    assert f"{method}, efficientnet_lite0, seed 0, no epochs, cpu in float32" in printed
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["image_auroc"] == 1 and metrics["pixel_auroc"] > 0.9
+    assert (metrics["recipe"]["method"], metrics["epochs"]) == (method, 0)
+    assert 0 < metrics["label_free"]["pixel_threshold"] < 1
+    assert not (tmp_path / "run" / "history.csv").exists()
+    figures = sorted(path.name for path in (tmp_path / "run" / "figures").iterdir())
+    assert figures == ["gallery.png", "roc.png", "scores.png"]
+    pictures, output = tiny / "disc" / "test", tmp_path / "out"
+    assert fastflow("predict", tmp_path / "run" / "model", pictures, "--output", output) == 0
+    table = pd.read_csv(output / "scores.csv")
+    above = table["score"] >= metrics["label_free"]["image_threshold"]
+    assert list(table["decision"] == "anomalous") == list(above) and above.any()
+    assert all(above[["spot" in path or "blot" in path for path in table["path"]]])
+
+
 MISTAKES = {
     "unknown category": (["run", "--data", "{tiny}", "--category", "dics"], "'disc'"),
     "no category": (["run", "--data", "{tiny}"], "disc"),
@@ -232,6 +253,10 @@ MISTAKES = {
     "unknown backbone": (
         ["run", "--data", "{tiny}", "--category", "disc", "--backbone", "resnt"],
         "no backbone",
+    ),
+    "unknown method": (
+        ["run", "--data", "{tiny}", "--category", "disc", "--method", "padm"],
+        "method: 'padm' in the recipe: expected one of fastflow, gaussian, padim, subspace",
     ),
     "bad weights": (
         ["run", "--data", "{tiny}", "--category", "disc", "--weights", "none.pth"],

@@ -10,8 +10,10 @@ from torch import nn
 
 from fastflow_utils import cli
 from fastflow_utils.compute import resolve_precision
+from fastflow_utils.detector.choices import METHODS
 from fastflow_utils.detector.flows import AffineCoupling
 from fastflow_utils.detector.maps import blur
+from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import (
     Recipe,
@@ -307,3 +309,41 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path, named, content):
     (tmp_path / "recipe.yaml").write_bytes(content)
     with pytest.raises(FastFlowError, match=named):
         recipe_for(config=tmp_path / "recipe.yaml")
+
+
+# Methods
+
+
+def test_a_stored_recipe_without_a_method_is_fastflows():
+    values = dataclasses.asdict(Recipe(steps=3))
+    del values["method"], values["positions"]
+    assert recipe_of(values) == Recipe(steps=3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_recipe_builds_its_method(method, tmp_path):
+    recipe = Recipe(method=method, image_size=64, smoothing=2.0, top=0.5)
+    backbone = recipe.build_backbone(pretrained=False)
+    model = recipe.build_model(backbone)
+    assert (model.method, model.smoothing, model.top) == (method, 2.0, 0.5)
+    assert type(recipe.build_fastflow(backbone)) is FastFlow
+    assert ("epochs" in recipe.training(10)) == (method == "fastflow")
+    recipe.save(tmp_path / "recipe.yaml")
+    assert recipe_for(config=tmp_path / "recipe.yaml", precision=recipe.precision) == recipe
+
+
+@pytest.mark.parametrize("method", ["padm", "", None, 3, ["padim"]])
+def test_an_unknown_method_is_named(method):
+    with pytest.raises(FastFlowError, match=r"method: .*expected one of fastflow, gaussian"):
+        Recipe(method=method)
+
+
+def test_methods_without_a_flow_compute_in_float32_whatever_is_asked():
+    assert Recipe(method="padim", precision="bfloat16").precision == "float32"
+    assert Recipe(precision="bfloat16").precision == "bfloat16"
+
+
+def test_a_method_is_named_and_what_says_nothing_of_it_is_not():
+    recipe = recipe_for(method="padim", image_size=128, steps=3, epochs=2)
+    assert describe(recipe) == "padim, efficientnet_lite0, image_size 128"
+    assert describe(recipe.changed(method="fastflow")).startswith("efficientnet_lite0, image_size")

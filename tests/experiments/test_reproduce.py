@@ -22,6 +22,7 @@ from fastflow_utils.compute import Precision
 from fastflow_utils.data.layout import digest
 from fastflow_utils.detector import features
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.choices import METHODS
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.engines import Lost, local, on_ray
@@ -345,6 +346,10 @@ def test_killed_and_started_again_it_ends_the_same(runs, pair, tmp_path):
         ("--engine", "ray", "--device", "cuda"),
         ("--engine", "ray", "--gpus", "1.5"),
         ("--backbones", ""),
+        ("--backbones", "resnet18,resnet18"),
+        ("--methods", ""),
+        ("--methods", "padim,padm"),
+        ("--methods", "padim,padim"),
         ("--jobs", "0"),
         ("--engine", "cloud"),
         ("--epochs", "0"),
@@ -370,6 +375,41 @@ def test_report_and_animate_take_what_reproduce_leaves(runs, pair, tmp_path, cap
     files = [Path(line.partition(" (")[0]) for line in shown]
     assert {file.name for file in files} >= {"disc.gif", "disc.webp", "plate.gif", "wall.webp"}
     assert all(0 < file.stat().st_size <= 3_000_000 for file in files)
+
+
+def test_all_methods_share_folders_features_and_tables(tiny, tmp_path, capsys, monkeypatch):
+    passes, extract = [], features._compute
+    monkeypatch.setattr(features, "_compute", lambda *a: (passes.append(1), extract(*a)))
+    output = tmp_path / "runs"
+    few = ("--data", tiny, "--image-size", 64, "--epochs", 1, "--device", "cpu")
+    given = ("--output", output, "--methods", ",".join(METHODS))
+    assert fastflow("reproduce", *few, *given) == 0
+    assert len(passes) == 2, "training and test images, once for all methods"
+    assert not (output / ".features").exists()
+    kept = stamps(output)
+    places = sorted(file.relative_to(output).parent.parent.as_posix() for file in kept)
+    own = [f"efficientnet_lite0/disc/{name}" for name in METHODS if name != "fastflow"]
+    assert places == sorted(["efficientnet_lite0/disc", *own])
+    assert fastflow("reproduce", *few, *given) == 0
+    assert stamps(output) == kept and "5 are there, 0 to do" in capsys.readouterr().out
+    assert fastflow("report", output) == 0
+    told = capsys.readouterr().out
+    names = ["efficientnet_lite0, image_size 64, epochs 1"]
+    names += [f"{place.split('/')[2]}, efficientnet_lite0, image_size 64" for place in own]
+    assert all(f"| ours, {name} |" in told for name in names)
+    assert fastflow("animate", output, "--output", tmp_path / "shown") == 0
+    folders = {file.parent.parent.name for file in (tmp_path / "shown").rglob("wall.gif")}
+    others = {f"efficientnet_lite0-{name}" for name in METHODS if name != "fastflow"}
+    assert folders == {"efficientnet_lite0", *others}
+
+
+def test_a_methods_jobs_have_places_of_their_own(pair):
+    recipes = [RECIPE.changed(method=method) for method in METHODS]
+    planned = plan(pair, recipes, seeds=(0, 1))
+    assert len({job.place for job in planned}) == len(planned) == 20
+    assert [job.category for job in planned] == ["disc"] * 10 + ["plate"] * 10, "features once"
+    assert str(planned[2]) == "disc, gaussian, efficientnet_lite0, seed 0"
+    assert planned[0].place.parent == Path("efficientnet_lite0", "disc")
 
 
 @pytest.mark.parametrize("command", ["report", "animate"])
