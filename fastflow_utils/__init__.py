@@ -3,9 +3,9 @@
 Four wings, each of which imports from the ones before it only::
 
     data          folders, archives, own pictures, the sample set  -> images and masks
-    detector      backbones, features, flows, folding, maps, model,
-                  training, metrics, metric_classes, evaluation,
-                  prediction                                       -> maps, scores, metrics
+    detector      backbones, features, flows, folding, maps,
+                  detector, model, training, baselines, metrics,
+                  metric_classes, evaluation, prediction           -> maps, scores, metrics
     experiments   recipes, run, reproduce, ablation, tables, ...   -> results on disk, tables
     course        plots, widgets, exercises                        -> what the notebooks show
 
@@ -26,13 +26,14 @@ from fastflow_utils.spinning import spin_briefly
 if TYPE_CHECKING:
     from fastflow_utils.data.mvtec import MVTecAD
     from fastflow_utils.detector.backbones import Backbone
+    from fastflow_utils.detector.detector import Detector
     from fastflow_utils.detector.evaluation import evaluate
     from fastflow_utils.detector.features import extract
     from fastflow_utils.detector.model import FastFlow
     from fastflow_utils.detector.training import fit
     from fastflow_utils.provenance import versions
 
-__all__ = ["Backbone", "FastFlow", "MVTecAD", "evaluate", "extract", "fit", "versions"]
+__all__ = ["Backbone", "Detector", "FastFlow", "MVTecAD", "evaluate", "extract", "fit", "versions"]
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ spin_briefly()  # before anything below loads torch
 
 _HOMES = {
     "Backbone": "detector.backbones",
+    "Detector": "detector.detector",
     "FastFlow": "detector.model",
     "MVTecAD": "data.mvtec",
     "evaluate": "detector.evaluation",

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from fastflow_utils.compute import check_seed
 from fastflow_utils.data.images import Picture, as_images
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
@@ -91,7 +92,7 @@ def upper_quantile(scores: Tensor, share: float) -> Tensor:
 class Detector(nn.Module):
     r"""From an image's features to its anomaly map and score, whatever the method.
 
-    A method is a subclass: it has :meth:`maps`, :meth:`fit` and :meth:`settings`. Its
+    A method is a subclass: it has :meth:`maps`, :meth:`learn` and :meth:`settings`. Its
     constructor takes the backbone, and its own options, ``smoothing`` and ``top`` by name.
 
     Args:
@@ -102,7 +103,8 @@ class Detector(nn.Module):
 
     Attributes:
         method: Its name among :data:`~fastflow_utils.detector.choices.METHODS`.
-        heavy_tail: As for :func:`~fastflow_utils.detector.maps.level_map`.
+        heavy_tail: As for :func:`~fastflow_utils.detector.maps.level_map`: in general, nothing
+            bounds how far from normal a position may be.
         level_mean: (L,) mean of :meth:`maps` over held-out normal images, by map.
         level_std: (L,) its standard deviation. Both are set by :meth:`calibrate`.
         image_threshold: A score from here on means "anomalous"; infinite before calibration.
@@ -113,7 +115,7 @@ class Detector(nn.Module):
     """
 
     method: ClassVar[str]
-    heavy_tail: ClassVar[bool] = False
+    heavy_tail: ClassVar[bool] = True
     level_mean: Tensor
     level_std: Tensor
     image_threshold: Tensor
@@ -143,6 +145,29 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
+    def learn(self, features: Features, seed: int = 0) -> "pd.DataFrame | None":
+        """Learn what is normal from these images, all of them; calibration is another matter.
+
+        Args:
+            features: Of normal images only, on the model's device.
+            seed: Fixes what is random, if anything is.
+
+        Returns:
+            As :meth:`fit`.
+        """
+        raise FastFlowError(f"a {type(self).__name__} cannot learn: fit what it was made from")
+
+    def settings(self) -> dict[str, Any]:
+        """Return the method's own options, as JSON holds them: what :meth:`restored` takes."""
+        raise FastFlowError(f"a {type(self).__name__} has no file: save what it was made from")
+
+    @classmethod
+    def restored(cls, backbone: Backbone, settings: dict[str, Any], **shared: Any) -> Self:
+        """Return a model with these settings and nothing learnt yet."""
+        return cls(backbone, **settings, **shared)
+
+    # How it comes to know normal images ---------------------------------------------------------
+
     def fit(
         self,
         data: Features | MVTecAD,
@@ -166,16 +191,71 @@ class Detector(nn.Module):
         Raises:
             FastFlowError: If there is nothing to learn from, or the data are not this model's.
         """
-        raise FastFlowError(f"a {type(self).__name__} cannot learn: fit what it was made from")
+        check_rates(image_fpr, pixel_fpr)
+        features = features_for(self, data)
+        order = torch.Generator().manual_seed(check_seed(seed))
+        images, held_out = hold_out(len(features), order)
+        if not all(h.isfinite().all() for batch in features.batches(16) for h in batch):
+            raise FastFlowError(
+                "the features are not finite: compute them again, or take other layers"
+            )
+        self.forget_thresholds()
+        history = self.learn(features.subset(images), seed)
+        self.calibrate(features.subset(held_out), image_fpr, pixel_fpr)
+        return history
 
-    def settings(self) -> dict[str, Any]:
-        """Return the method's own options, as JSON holds them: what :meth:`restored` takes."""
-        raise FastFlowError(f"a {type(self).__name__} has no file: save what it was made from")
+    @torch.no_grad()
+    def calibrate(
+        self,
+        data: Features | Iterable[Sequence[Tensor]],
+        image_fpr: float = 0.1,
+        pixel_fpr: float = 0.001,
+    ) -> None:
+        """Set the levels' scales and both thresholds from normal images that were held out.
 
-    @classmethod
-    def restored(cls, backbone: Backbone, settings: dict[str, Any], **shared: Any) -> Self:
-        """Return a model with these settings and nothing learnt yet."""
-        return cls(backbone, **settings, **shared)
+        A threshold is the quantile of normal scores that a share of ``fpr`` exceeds; that of n
+        images is their ceil((1 - fpr)(n + 1))-th smallest score, as in split conformal prediction
+        (Vovk et al.). A new normal image exceeds it with a probability of about fpr: slightly
+        more, since the levels' scales are of the same n images. With fewer than 1/fpr - 1 images
+        it is their highest. All is computed in the inference form, as new images will be.
+
+        Args:
+            data: Features of normal images that had no part in training, whole or in batches.
+            image_fpr: Share of normal images to be called anomalous, in (0, 1).
+            pixel_fpr: Share of normal images' pixels to be called anomalous, in (0, 1).
+
+        Raises:
+            FastFlowError: If there is no image, the model gives no finite maps, or the features
+                are of another network.
+        """
+        check_rates(image_fpr, pixel_fpr)
+        if isinstance(data, Features):
+            data.check_source(self.backbone)
+        batches = list(data.batches(16) if isinstance(data, Features) else data)
+        if not batches:
+            raise FastFlowError("no images to calibrate on: expected at least one normal image")
+        self.eval()
+        detector = self.for_inference()
+        raw = [detector.maps(list(batch)) for batch in batches]
+        levels = [torch.cat(level) for level in zip(*raw, strict=True)]
+        if not all(level.isfinite().all() for level in levels):
+            raise FastFlowError(
+                "the model gives maps that are not finite: train it again; FastFlow, with a "
+                "smaller learning rate or clamp"
+            )
+        means = torch.stack([level.mean() for level in levels])
+        stds = torch.stack([level.std(correction=0).clamp_min(1e-6) for level in levels])
+        for one in (self, detector):  # the inference form has copies of its own
+            one.level_mean.copy_(means)
+            one.level_std.copy_(stds)
+        maps, scores = zip(*(detector.judge(list(batch)) for batch in batches), strict=True)
+        self.image_threshold.copy_(upper_quantile(torch.cat(scores), image_fpr))
+        self.pixel_threshold.copy_(upper_quantile(torch.cat(maps).flatten(), pixel_fpr))
+
+    def forget_thresholds(self) -> None:
+        """Make them infinite again: what was learnt earlier says nothing of what comes."""
+        for threshold in (self.image_threshold, self.pixel_threshold):
+            threshold.fill_(math.inf)
 
     # What is made of it -------------------------------------------------------------------------
 
@@ -250,54 +330,6 @@ class Detector(nn.Module):
                 "calibration are broken, so train it again"
             )
         return anomaly_map, score
-
-    @torch.no_grad()
-    def calibrate(
-        self,
-        data: Features | Iterable[Sequence[Tensor]],
-        image_fpr: float = 0.1,
-        pixel_fpr: float = 0.001,
-    ) -> None:
-        """Set the levels' scales and both thresholds from normal images that were held out.
-
-        A threshold is the quantile of normal scores that a share of ``fpr`` exceeds; that of n
-        images is their ceil((1 - fpr)(n + 1))-th smallest score, as in split conformal prediction
-        (Vovk et al.). A new normal image exceeds it with a probability of about fpr: slightly
-        more, since the levels' scales are of the same n images. With fewer than 1/fpr - 1 images
-        it is their highest. All is computed in the inference form, as new images will be.
-
-        Args:
-            data: Features of normal images that had no part in training, whole or in batches.
-            image_fpr: Share of normal images to be called anomalous, in (0, 1).
-            pixel_fpr: Share of normal images' pixels to be called anomalous, in (0, 1).
-
-        Raises:
-            FastFlowError: If there is no image, the model gives no finite maps, or the features
-                are of another network.
-        """
-        check_rates(image_fpr, pixel_fpr)
-        if isinstance(data, Features):
-            data.check_source(self.backbone)
-        batches = list(data.batches(16) if isinstance(data, Features) else data)
-        if not batches:
-            raise FastFlowError("no images to calibrate on: expected at least one normal image")
-        self.eval()
-        detector = self.for_inference()
-        raw = [detector.maps(list(batch)) for batch in batches]
-        levels = [torch.cat(level) for level in zip(*raw, strict=True)]
-        if not all(level.isfinite().all() for level in levels):
-            raise FastFlowError(
-                "the model gives maps that are not finite: train it again; FastFlow, with a "
-                "smaller learning rate or clamp"
-            )
-        means = torch.stack([level.mean() for level in levels])
-        stds = torch.stack([level.std(correction=0).clamp_min(1e-6) for level in levels])
-        for one in (self, detector):  # the inference form has copies of its own
-            one.level_mean.copy_(means)
-            one.level_std.copy_(stds)
-        maps, scores = zip(*(detector.judge(list(batch)) for batch in batches), strict=True)
-        self.image_threshold.copy_(upper_quantile(torch.cat(scores), image_fpr))
-        self.pixel_threshold.copy_(upper_quantile(torch.cat(maps).flatten(), pixel_fpr))
 
     def _check_levels(self, features: Sequence[Tensor]) -> None:
         expected = len(self.backbone.channels)

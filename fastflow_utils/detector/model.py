@@ -42,6 +42,7 @@ class FlowDetector(Detector):
     """
 
     method = "fastflow"
+    heavy_tail = False
 
     def __init__(
         self,
@@ -222,6 +223,12 @@ class FastFlow(FlowDetector):
         from fastflow_utils.detector.training import fit  # here: it imports this module
 
         return fit(self, data, seed=seed, image_fpr=image_fpr, pixel_fpr=pixel_fpr, **options)
+
+    def learn(self, features: Features, seed: int = 0, **options: Any) -> "pd.DataFrame":
+        """Train on all of these images, without a calibration, by the same function."""
+        from fastflow_utils.detector.training import fit
+
+        return fit(self, features, seed=seed, held_out_share=0, **options)
 
     def settings(self) -> dict[str, Any]:
         """Return what the flows are made of, and the precision.

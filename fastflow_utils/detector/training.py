@@ -37,6 +37,7 @@ def fit(
     weight_decay: float = 1e-5,
     image_fpr: float = 0.1,
     pixel_fpr: float = 0.001,
+    held_out_share: float = 0.1,
     seed: int = 0,
     after_epoch: Callable[[int], None] | None = None,
 ) -> "pd.DataFrame":
@@ -71,6 +72,8 @@ def fit(
         weight_decay: Of AdamW.
         image_fpr: Share of normal images that the image threshold may call anomalous.
         pixel_fpr: Share of normal images' pixels that the pixel threshold may call anomalous.
+        held_out_share: Of the images. With 0, all are learnt from, and it is left to the caller
+            to calibrate on others.
         seed: Fixes which images are held out, and the order of the others.
         after_epoch: Called with the number of each epoch done, the model in eval mode, to watch
             it learn. Its time does not count in ``seconds``.
@@ -78,7 +81,7 @@ def fit(
     Returns:
         One row an epoch: ``epoch``, ``nll`` (mean over what was learnt from, and over levels, nats
         per dimension), ``nll_0`` ... for each level, ``held_out_nll`` (after the epoch, mean over
-        held-out images and levels), ``learning_rate``, ``seconds`` so far.
+        held-out images and levels, NaN without any), ``learning_rate``, ``seconds`` so far.
 
     Raises:
         FastFlowError: If there is nothing to train on, the data are not this model's, or the loss
@@ -89,7 +92,12 @@ def fit(
     _check(epochs, batch_size, positions, learning_rate, weight_decay, image_fpr, pixel_fpr)
     features = features_for(model, data)
     order = torch.Generator().manual_seed(check_seed(seed))
-    images, held_out = hold_out(len(features), order)
+    if not 0 <= held_out_share < 1:
+        raise FastFlowError(f"held_out_share={held_out_share}: expected a share from 0 to below 1")
+    if held_out_share:
+        images, held_out = hold_out(len(features), order, held_out_share)
+    else:
+        images, held_out = torch.arange(len(features)), torch.arange(0)
     batches = math.ceil(len(images) / batch_size)
     parameters = list(model.flows.parameters())
     if not parameters:
@@ -134,6 +142,8 @@ def fit(
 
     def held_out_loss() -> float:
         """Return the mean over held-out images and levels."""
+        if not len(held_out):
+            return math.nan
         watch = torch.no_grad()(loss)  # inside, for each thread has a switch of its own
         with in_threads(levels, model.device) as each:
             seen = [
@@ -142,6 +152,11 @@ def fit(
             ]
         return torch.cat(seen).mean().item()
 
+    def calibrate() -> None:
+        model.eval()
+        if len(held_out):
+            model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
+
     first = features[images[:32]]  # ActNorm measures mean and variance on many images
     if not all(h.isfinite().all() for h in first):
         raise FastFlowError(
@@ -149,8 +164,7 @@ def fit(
         )
     history: list[dict[str, float]] = []
     start = time.perf_counter()
-    for threshold in (model.image_threshold, model.pixel_threshold):
-        threshold.fill_(math.inf)  # an earlier training's are not this one's
+    model.forget_thresholds()
     model.train()
     with torch.no_grad():
         model.nll(first)
@@ -181,10 +195,10 @@ def fit(
                     after_epoch(epoch)
                     start += time.perf_counter() - paused
                 model.train()
-        model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
+        calibrate()
     except KeyboardInterrupt:
         try:
-            model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
+            calibrate()
         except FastFlowError as error:
             warnings.warn(f"interrupted, and not calibrated: {error}", stacklevel=2)
         raise

@@ -379,6 +379,25 @@ def test_fit_is_one_interface(method, backbone):
     assert model.method == method
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_learning_is_one_thing_and_calibration_another(method, backbone):
+    """For cross-fitting: learn from some images, calibrate on whichever others."""
+    model = method_class(method)(backbone)
+    model.fit(normal(backbone), seed=1)
+    model.learn(normal(backbone), seed=1)
+    fresh = method_class(method)(backbone)
+    fresh.learn(normal(backbone), seed=1)
+    assert fresh.image_threshold == fresh.pixel_threshold == math.inf
+    new = normal(backbone, 4, seed=1)
+    if method != "fastflow":  # which would be trained further
+        assert all(map(torch.equal, model.maps(new[:]), fresh.maps(new[:])))
+    fresh.calibrate(new, 0.2, 0.01)
+    assert fresh.image_threshold.isfinite()
+    maps, scores = fresh.for_inference().judge(new[:])
+    assert float((scores >= fresh.image_threshold).float().mean()) <= 0.2
+    assert float((maps >= fresh.pixel_threshold).float().mean()) <= 0.01
+
+
 # Far from normal
 
 

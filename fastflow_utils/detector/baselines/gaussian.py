@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.baselines.baseline import Baseline, moments
+from fastflow_utils.detector.baselines.moments import moments
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.flows import Whitening
 
 __all__ = ["Gaussian"]
 
 
-class Gaussian(Baseline):
+class Gaussian(Detector):
     r"""The negative log-likelihood of each position under one Gaussian for its level.
 
     .. math:: n_l(i) = -\tfrac{1}{C_l} \log N(h_l(i);\, \mu_l, \Sigma_l)
@@ -29,7 +31,6 @@ class Gaussian(Baseline):
         top: As there.
 
     Example:
-        >>> import torch
         >>> model = Gaussian(Backbone(image_size=64))
         >>> shapes = [(6, 24, 16, 16), (6, 40, 8, 8), (6, 112, 4, 4)]
         >>> model.fit(Features([torch.randn(shape) for shape in shapes]))
@@ -48,6 +49,7 @@ class Gaussian(Baseline):
         """Return nothing: there is nothing to choose."""
         return {}
 
+    @torch.no_grad()
     def learn(self, features: Features, seed: int = 0) -> None:
         """Measure each level's mean and covariance; nothing is random."""
         for level, flow in enumerate(self.flows):

@@ -9,7 +9,8 @@ from einops import rearrange
 from torch import Tensor
 
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.baselines.baseline import Baseline, moments
+from fastflow_utils.detector.baselines.moments import moments
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features
 from fastflow_utils.errors import FastFlowError
 
@@ -18,7 +19,7 @@ __all__ = ["PaDiM"]
 EPSILON = 0.01  # added to each variance, as published
 
 
-class PaDiM(Baseline):
+class PaDiM(Detector):
     r"""The Mahalanobis distance of each position from what is normal in this very place.
 
     .. math:: M(i) = \sqrt{(x_i - \mu_i)^\top \Sigma_i^{-1} (x_i - \mu_i)}, \qquad
@@ -74,6 +75,7 @@ class PaDiM(Baseline):
         """Return how many channels are chosen."""
         return {"channels": self.channels}
 
+    @torch.no_grad()
     def learn(self, features: Features, seed: int = 0) -> None:
         """Choose channels at random; measure each position's mean and covariance."""
         order = torch.randperm(

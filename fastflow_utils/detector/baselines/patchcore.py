@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.baselines.baseline import Baseline
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features
 from fastflow_utils.errors import FastFlowError
 
@@ -20,7 +20,7 @@ PROJECTED = 128  # dimensions in which the coreset is chosen, as published
 AT_ONCE = 2**24  # distances in memory
 
 
-class PatchCore(Baseline):
+class PatchCore(Detector):
     r"""The distance of each patch from the nearest patch in a memory of normal ones.
 
     .. math:: d(i) = \min_{m \in M} \lVert x_i - m \rVert
@@ -92,6 +92,7 @@ class PatchCore(Baseline):
         self.bank = self.bank.new_empty(len(state_dict["bank"]), self.bank.shape[1])
         return super().load_state_dict(state_dict, strict, assign)
 
+    @torch.no_grad()
     def learn(self, features: Features, seed: int = 0) -> None:
         """Remember a coreset of the patches, in two passes: one to choose, one to keep."""
         generator = torch.Generator().manual_seed(seed)

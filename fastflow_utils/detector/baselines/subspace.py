@@ -9,14 +9,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.baselines.baseline import Baseline, moments
+from fastflow_utils.detector.baselines.moments import moments
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features
 from fastflow_utils.errors import FastFlowError
 
 __all__ = ["Subspace"]
 
 
-class Subspace(Baseline):
+class Subspace(Detector):
     r"""The squared distance of each position from the subspace of normal features.
 
     .. math:: r_l(i) = \lVert (I - V_l V_l^\top)(h_l(i) - \mu_l) \rVert^2
@@ -64,6 +65,7 @@ class Subspace(Baseline):
         """Return the share of the variance."""
         return {"share": self.share}
 
+    @torch.no_grad()
     def learn(self, features: Features, seed: int = 0) -> None:
         """Find each level's principal axes; nothing is random."""
         for number, level in enumerate(self.levels):
