@@ -231,12 +231,13 @@ class Detector(nn.Module):
         check_rates(image_fpr, pixel_fpr)
         if isinstance(data, Features):
             data.check_source(self.backbone)
-        batches = list(data.batches(16) if isinstance(data, Features) else data)
+        given = data.batches(16) if isinstance(data, Features) else data
+        batches = [[h.to(self.device) for h in batch] for batch in given]
         if not batches:
             raise FastFlowError("no images to calibrate on: expected at least one normal image")
         self.eval()
         detector = self.for_inference()
-        raw = [detector.maps(list(batch)) for batch in batches]
+        raw = [detector.maps(batch) for batch in batches]
         levels = [torch.cat(level) for level in zip(*raw, strict=True)]
         if not all(level.isfinite().all() for level in levels):
             raise FastFlowError(
@@ -248,7 +249,7 @@ class Detector(nn.Module):
         for one in (self, detector):  # the inference form has copies of its own
             one.level_mean.copy_(means)
             one.level_std.copy_(stds)
-        maps, scores = zip(*(detector.judge(list(batch)) for batch in batches), strict=True)
+        maps, scores = zip(*(detector.judge(batch) for batch in batches), strict=True)
         self.image_threshold.copy_(upper_quantile(torch.cat(scores), image_fpr))
         self.pixel_threshold.copy_(upper_quantile(torch.cat(maps).flatten(), pixel_fpr))
 

@@ -25,6 +25,10 @@ NORMAL_LEVEL = 1 / (1 + math.exp(1))
 """The anomaly map where every level's likelihood is that of held-out normal images: 0.27."""
 
 
+TAIL = 5.0
+"""Standard deviations above normal from which a heavy tail begins."""
+
+
 def level_map(
     nll: Tensor,
     mean: Tensor | float,
@@ -39,9 +43,13 @@ def level_map(
     Levels of any size and depth compare. The logistic function bounds what a single level can
     say: one standard deviation above normal is 0.5, and nothing is more than 1.
 
-    In float32 it is exactly 1 from u = 18 on, where distances that no one has learnt to bound
-    only begin to tell defects apart. With ``heavy_tail``, u above 1 becomes :math:`u / (1 + u)`
-    instead, which goes on at 0.5 with the same slope, and still tells 1000 from 1000.1. Either
+    In float32 it is exactly 1 from u = 18 on, where distances that nobody has learnt to bound only
+    begin to tell defects apart: all would be ties. With ``heavy_tail``, what is missing to 1
+    shrinks as 1 / u above u = 5 instead of exponentially,
+
+    .. math:: a = 1 - \frac{q}{1 + (1 - q)(u - 5)}, \qquad q = 1 - \sigma(4),
+
+    which goes on with the same value and slope, and still tells u = 200 from u = 200.5. Either
     way the order of a level's positions is that of n_l: the function says nothing else.
 
     Args:
@@ -50,7 +58,7 @@ def level_map(
         mean: :math:`\mu_l`, its mean over the positions of held-out normal images.
         std: :math:`s_l`, its standard deviation over them, above 0.
         bounded: False returns u_l itself.
-        heavy_tail: What bounds it above u_l = 1.
+        heavy_tail: What bounds it above u_l = 5.
 
     Returns:
         (B, 1, H_l, W_l), in [0, 1] if bounded; higher is more anomalous.
@@ -58,15 +66,18 @@ def level_map(
     Example:
         >>> level_map(torch.tensor([2.0, 3.0]), mean=2.0, std=1.0)
         tensor([0.2689, 0.5000])
-        >>> far = torch.tensor([101.0, 102.0])
+        >>> far = torch.tensor([30.0, 60.0])
         >>> level_map(far, 2.0, 1.0), level_map(far, 2.0, 1.0, heavy_tail=True)
-        (tensor([1., 1.]), tensor([0.9900, 0.9901]))
+        (tensor([1., 1.]), tensor([0.9992, 0.9997]))
     """
     u = (nll - mean) / std
     if not bounded:
         return u
     logistic = torch.sigmoid(u - 1)
-    return torch.where(u > 1, u / (1 + u), logistic) if heavy_tail else logistic
+    if not heavy_tail:
+        return logistic
+    q = 1 / (1 + math.exp(TAIL - 1))
+    return torch.where(u > TAIL, 1 - q / (1 + (1 - q) * (u - TAIL)), logistic)
 
 
 def combine(
