@@ -40,7 +40,7 @@ CHAPTERS = [
     {"model"},
     {"training"},
     {"metrics"},
-    {"metric_classes"},
+    {"metric_classes", "bootstrap", "intervals"},
     {"evaluation"},
     {"prediction"},
 ]
