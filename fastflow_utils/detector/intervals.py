@@ -5,10 +5,12 @@ Numbers only, without torch: tables are made from them. The replicates come from
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-__all__ = ["hanley_mcneil", "interval", "perfect_bound"]
+__all__ = ["Estimate", "estimate", "hanley_mcneil", "interval", "perfect_bound"]
 
 
 def interval(replicates: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
@@ -80,3 +82,68 @@ def hanley_mcneil(auroc: float, normal: int, anomalous: int) -> float:
         auroc * (1 - auroc) + (anomalous - 1) * (ones - square) + (normal - 1) * (twos - square)
     )
     return math.sqrt(max(0.0, variance) / (normal * anomalous))
+
+
+class Estimate(NamedTuple):
+    """A metric over seeds: its mean, and what is uncertain about it.
+
+    ``images`` is the 95 % interval from the test images alone, ``spread`` the standard deviation
+    over seeds alone; ``low`` and ``high`` are the ends of both together. NaN is not known.
+    """
+
+    mean: float
+    low: float
+    high: float
+    images: tuple[float, float]
+    spread: float
+    seeds: int
+
+
+def estimate(
+    values: npt.ArrayLike,
+    replicates: npt.ArrayLike | None = None,
+    otherwise: tuple[float, float] = (math.nan, math.nan),
+) -> Estimate:
+    r"""Return a metric's mean over S seeds, with the interval over images and seeds together.
+
+    .. math:: \mathrm{low} = m - \sqrt{(m - l)^2 + \left(t \frac{s}{\sqrt S}\right)^2}
+
+    and likewise above: m is the mean, l the lower end from the images alone (the percentile of the
+    replicates, averaged over the seeds, as all saw the same images), s the standard deviation over
+    seeds and t Student's quantile for S - 1 degrees of freedom, since s is from S trainings only.
+    Squares of half widths are variances, up to their quantiles: so the two variances add, and the
+    percentiles keep their asymmetry near 1. One seed counts as if s were 0: its interval is of the
+    images alone.
+
+    Source: Zou and Donner, Statistics in Medicine 27, 2008 (variances recovered from limits).
+
+    Args:
+        values: (S,), in [0, 1], one for each seed.
+        replicates: (S, R), from ``detector.bootstrap``, with the same resamples for all seeds.
+            None: nothing is known of the images, and there is no interval.
+        otherwise: From the images alone, where all replicates are the same.
+
+    Example:
+        >>> found = estimate([0.90, 0.92], [[0.8, 0.9, 1.0], [0.82, 0.92, 1.02]])
+        >>> round(found.mean, 2), found.seeds, round(found.low, 2), round(found.high, 2)
+        (0.91, 2, 0.75, 1.0)
+    """
+    each = np.asarray(values, float)
+    seeds, mean = len(each), float(each.mean())
+    spread = float(each.std(ddof=1)) if seeds > 1 else math.nan
+    images = (math.nan, math.nan)
+    if replicates is not None:
+        images = interval(np.asarray(replicates).mean(0))
+        images = otherwise if math.isnan(images[0]) else images
+    half = 0.0
+    if seeds > 1:
+        from scipy.special import (
+            stdtrit,
+        )  # here: a table without seeds or intervals needs no scipy
+
+        half = float(stdtrit(seeds - 1, 0.975)) * spread / math.sqrt(seeds)
+    low = mean - math.hypot(max(0.0, mean - images[0]), half)
+    high = mean + math.hypot(max(0.0, images[1] - mean), half)
+    if math.isnan(images[0]):
+        low = high = math.nan
+    return Estimate(mean, max(low, 0.0), min(high, 1.0), images, spread, seeds)
