@@ -112,7 +112,8 @@ def estimate(
     replicates, averaged over the seeds, as all saw the same images), s the standard deviation over
     seeds and t Student's quantile for S - 1 degrees of freedom, since s is from S trainings only.
     Squares of half widths are variances, up to their quantiles: so the two variances add, and the
-    percentiles keep their asymmetry near 1. One seed counts as if s were 0: its interval is of the
+    percentiles keep their asymmetry near 1. Where seeds disagree on single images, both hold that,
+    and the interval is a little too wide. One seed counts as if s were 0: its interval is of the
     images alone.
 
     Source: Zou and Donner, Statistics in Medicine 27, 2008 (variances recovered from limits).

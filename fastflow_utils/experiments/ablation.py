@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -253,6 +254,9 @@ def judge(
     Satterthwaite's degrees of freedom: those of s, as many more as e has the larger share; the
     normal one where there is one seed only, and then nothing is said of other seeds.
 
+    Where seeds disagree on single images, rather than on all of them, both variances hold that:
+    the interval is too wide then, never too narrow.
+
     Verdicts are by p-values after Holm's correction (:func:`holm`), so that among all of a table
     there is one wrong "better" or "worse" in twenty tables at most: the means among the variants,
     and the categories among all variants and categories. "Depends on the category" is a variant
@@ -283,7 +287,8 @@ def judge(
     of_seeds = within.fillna(0) / (differences.shape[1] / means.shape[1])
     by_category = errors.pow(2).add(of_seeds, axis=0)
     together = by_category.mean(axis=1) / means.shape[1]
-    each = holm(_p_values(means, by_category, of_seeds, free).stack()).unstack()[means.columns]
+    of_each = pd.Series(_p_values(means, by_category, of_seeds, free).stack())
+    each = holm(of_each).unstack()[means.columns]
     mean = means.mean(axis=1).to_frame("mean")
     share = of_seeds / means.shape[1]
     p = holm(_p_values(mean, together.to_frame("mean"), share, free)["mean"])
@@ -320,13 +325,13 @@ def holm(p: pd.Series) -> pd.Series:
         [0.03, 0.06, 0.06]
     """
     ordered = p.sort_values()
-    steps = (ordered * range(len(p), 0, -1)).clip(upper=1).cummax()
+    steps = (ordered * np.arange(len(p), 0, -1)).clip(upper=1).cummax()
     return steps.reindex(p.index)
 
 
 def _free(variance: pd.Series, of_seeds: pd.Series, free: int) -> pd.Series:
     """Satterthwaite's degrees of freedom of each sum; without an end if none is the seeds'."""
-    return free * (variance / of_seeds.where(of_seeds > 0)) ** 2 if free else variance * math.inf
+    return (free * (variance / of_seeds.where(of_seeds > 0)) ** 2).fillna(math.inf)
 
 
 def _p_values(
