@@ -120,6 +120,13 @@ def test_the_ablation_page_shows_the_stored_results():
     assert between(ablation.PAGE.read_text(), "ablation") == ablation.report(stored).strip()
 
 
+def test_every_interval_that_the_page_names_is_in_its_tables():
+    text, _, rest = ablation.PAGE.read_text().partition("<!-- begin ablation -->")
+    named = re.findall(r"[+-]\d\.\d+ to [+-]\d\.\d+", text)
+    assert len(named) > 10
+    assert [interval for interval in named if f"| {interval} |" not in rest] == []
+
+
 @pytest.mark.parametrize("name", results.BARS)
 def test_the_stored_results_are_of_todays_recipe(name):
     runs = STORE["runs"][name]
