@@ -182,7 +182,8 @@ def estimates(
     """Return one row of a table with its uncertainty, over test images and over seeds.
 
     The images of two categories are independent, and so are their resamples: those of the average
-    are the averages of theirs.
+    are the averages of theirs. (A category on which no image makes a difference, a perfect one,
+    adds nothing to the average's uncertainty.)
 
     Args:
         runs: As for :func:`mean_and_spread`, which has the means of these.

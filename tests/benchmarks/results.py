@@ -106,8 +106,17 @@ def measure(root: Path, recipes: Sequence[Recipe], folder: Path, **more: Any) ->
 
 
 def to_store(runs: Runs) -> list[dict[str, Any]]:
-    """Return the metrics without the resamples, which are large."""
-    return [{k: v for k, v in run.items() if k != "replicates"} for run in runs]
+    """Return the metrics without the resamples, which are large; intervals are rounded."""
+    return [
+        {name: value for name, value in run.items() if name not in ("replicates", "intervals")}
+        | {
+            "intervals": {
+                metric: [end if end is None else round(end, 5) for end in interval]
+                for metric, interval in (run.get("intervals") or {}).items()
+            }
+        }
+        for run in runs
+    ]
 
 
 Ends = list[float] | None  # of an interval, if it is known

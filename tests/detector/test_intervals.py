@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastflow_utils.detector import bootstrap
 from fastflow_utils.detector.bootstrap import of_decisions, of_images, of_pixels, resamples
-from fastflow_utils.detector.intervals import hanley_mcneil, interval, perfect_bound
+from fastflow_utils.detector.intervals import estimate, hanley_mcneil, interval, perfect_bound
 from fastflow_utils.detector.metrics import (
     aupimo,
     aupro,
@@ -191,6 +191,19 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(shift: float, least: 
         covered += low <= truth <= high
     print(f"AUROC {truth:.3f}: {covered / 300:.3f} covered")
     assert least <= covered / 300 <= 0.98
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0, 3.0])
+def test_images_and_seeds_together_cover_the_truth(ratio: float):
+    """Three seeds on the same images; ``ratio``: the seeds' spread to the images' error."""
+    generator, covered = np.random.default_rng(0), 0
+    noise = 0.02 * stats.norm.ppf((np.arange(400) + 0.5) / 400)
+    for _ in range(1000):
+        values = 0.5 + 0.02 * (generator.normal() + ratio * generator.normal(size=3))
+        found = estimate(values, values[:, None] + noise)
+        covered += found.low <= 0.5 <= found.high
+    print(f"ratio {ratio}: {covered / 1000:.3f} covered")
+    assert 0.93 <= covered / 1000 <= 0.985
 
 
 def test_a_perfect_split_is_as_likely_as_the_bound_says():
