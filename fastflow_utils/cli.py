@@ -328,7 +328,7 @@ def report(
     runs: Annotated[Path, typer.Argument(help="The folder that `fastflow reproduce` filled.")],
     format: Annotated[Format, typer.Option(help="How it is written.")] = Format.markdown,
 ) -> None:
-    """Print the tables of all runs in a folder: mean and spread over seeds, published rows."""
+    """Print the tables of all runs in a folder: means and intervals, beside published rows."""
     from fastflow_utils.experiments.report import FORMATS, collect
 
     tables = collect(runs)

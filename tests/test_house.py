@@ -41,7 +41,7 @@ CHAPTERS = [
     {"model", "training"},  # FastFlow.fit is training.fit
     {"baselines"},
     {"metrics"},
-    {"metric_classes"},
+    {"metric_classes", "bootstrap", "intervals"},
     {"evaluation"},
     {"prediction"},
 ]

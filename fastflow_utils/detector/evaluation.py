@@ -6,12 +6,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.detector.bootstrap import (
+    RESAMPLES,
+    Replicates,
+    of_decisions,
+    of_images,
+    of_pixels,
+    resamples,
+)
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.intervals import interval, perfect_bound
 from fastflow_utils.detector.metrics import (
     Separation,
     aupimo,
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "evaluate"]
 
+LEVELS = ("image", "pixel")
 UNDEFINED = Separation(math.nan, math.nan, math.nan, math.nan)
 
 
@@ -100,6 +111,43 @@ class Evaluation:
             "pixel_fpr": _if_defined(fpr_at, *pixels),
             "pixel_f1": _if_defined(f1_at, *pixels),
         }
+
+    def replicates(self, count: int = RESAMPLES) -> Replicates:
+        """Return every metric on each of so many resamples of the test images, (count,).
+
+        The names are those of :meth:`metrics`, and ``label_free_image_fpr``, ``_image_f1``,
+        ``_pixel_fpr`` and ``_pixel_f1`` for :meth:`label_free`. The resamples are those of the
+        category (``detector.bootstrap``): the same for every model. NaN where a metric is.
+        """
+        if not _both_kinds(self.labels):
+            rates = (f"label_free_{level}_{name}" for level in LEVELS for name in ("fpr", "f1"))
+            return {name: np.full(count, math.nan) for name in (*self.metrics(), *rates)}
+        weights = resamples(self.labels, self.dataset.category, count)
+        images, pixels = (self.scores, self.labels), (self.maps, self.masks)
+        found = {
+            "image": of_images(*images, weights),
+            "pixel": of_pixels(*pixels, self.labels, weights),
+            "label_free_image": of_decisions(*images, self.image_threshold, weights),
+            "label_free_pixel": of_decisions(*pixels, self.pixel_threshold, weights),
+        }
+        return {
+            name if name.startswith("aup") else f"{level}_{name}": values
+            for level, metrics in found.items()
+            for name, values in metrics.items()
+        }
+
+    def intervals(self, replicates: Replicates) -> dict[str, tuple[float, float]]:
+        """Return the 95 % interval over test images of every metric, from :meth:`replicates`.
+
+        Percentiles. A metric that is the same on all resamples has none (NaN, NaN), but for a
+        perfect ``image_auroc``: from a one-sided bound to 1
+        (:func:`~fastflow_utils.detector.intervals.perfect_bound`).
+        """
+        found = {name: interval(values) for name, values in replicates.items()}
+        if (replicates["image_auroc"] == 1).all():
+            anomalous = int(self.labels.count_nonzero())
+            found["image_auroc"] = (perfect_bound(len(self.labels) - anomalous, anomalous), 1.0)
+        return found
 
     def per_defect(self) -> "pd.DataFrame":
         """Return one row for each defect: its images and their AUROCs against the good ones.

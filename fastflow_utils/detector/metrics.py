@@ -31,6 +31,7 @@ from fastflow_utils.errors import FastFlowError
 
 __all__ = [
     "Separation",
+    "as_numpy",
     "aupimo",
     "aupro",
     "auroc",
@@ -40,6 +41,7 @@ __all__ = [
     "oracle_f1",
     "paired",
     "paired_maps",
+    "regions_of",
     "roc_curve",
     "separation",
 ]
@@ -161,8 +163,8 @@ def _comparable(scores: Values, labels: Values) -> tuple[Tensor, Tensor]:
     return numbers, truth
 
 
-def _numpy(values: Tensor) -> np.ndarray:
-    """The same numbers for NumPy, which has no bfloat16 and sorts no float16 fast."""
+def as_numpy(values: Tensor) -> np.ndarray:
+    """Return the same numbers for NumPy, which has no bfloat16 and sorts no float16 fast."""
     small = values.is_floating_point() and values.itemsize < 4
     return (values.float() if small else values).cpu().numpy()
 
@@ -222,7 +224,7 @@ class _Staircase(NamedTuple):
 
 def _staircase(scores: Tensor, labels: Tensor, weights: np.ndarray | None = None) -> _Staircase:
     """Count for :class:`_Staircase`; ``weights`` are of the anomalous ones, 1 by default."""
-    truth, flat = _numpy(labels.flatten()), _numpy(scores.flatten())
+    truth, flat = as_numpy(labels.flatten()), as_numpy(scores.flatten())
     values, which = np.unique(flat[truth], return_inverse=True)
     below = np.zeros((2, len(values)), np.int64)  # normal ones: below each value, and up to it
     normal = 0
@@ -395,7 +397,7 @@ def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
     """
     check_max_fpr(max_fpr)
     scores, truth = _comparable(*paired_maps(maps, masks))
-    regions = _regions(truth)
+    regions = regions_of(truth)
     weights = 1 / np.bincount(regions)[regions]  # each region's pixels sum to 1
     return _area(*_staircase(scores, truth, weights).curve(), end=max_fpr) / max_fpr
 
@@ -452,8 +454,8 @@ def aupimo(
     check_fpr_range(fpr_range)
     lower, upper = fpr_range
     both = _comparable(*paired_maps(maps, masks))
-    good = ~_numpy(image_labels(both[1], labels))
-    pixels, truth = (_numpy(one.flatten(1)) for one in both)
+    good = ~as_numpy(image_labels(both[1], labels))
+    pixels, truth = (as_numpy(one.flatten(1)) for one in both)
     anomalous = truth.any(1)
     if not good.any():
         raise FastFlowError(
@@ -507,10 +509,18 @@ def image_labels(masks: Tensor, labels: Values | None) -> Tensor:
     return truth
 
 
-def _regions(masks: Tensor) -> np.ndarray:
-    """Number the connected components (8 neighbours) of all masks: one entry per True pixel."""
+def regions_of(masks: Tensor) -> np.ndarray:
+    """Number the connected components (8 neighbours) of all masks (N, 1, H, W), from 0.
+
+    Returns:
+        One number for each True pixel, in order.
+
+    Example:
+        >>> regions_of(torch.tensor([[[[True, True, False, True]]]])).tolist()
+        [0, 0, 1]
+    """
     numbers, count = [], 0
-    for mask in _numpy(masks[:, 0]):
+    for mask in as_numpy(masks[:, 0]):
         regions, found = ndimage.label(mask, np.ones((3, 3)))
         numbers.append(regions[mask] + (count - 1))
         count += found

@@ -6,12 +6,17 @@ does the first, :func:`anomaly_maps` the second, with every choice an argument.
 
 Results are a ``pandas.Series`` of one metric, with the index (variant, category, seed). Two
 variants are compared on the same category and seed, so what is common to both cancels.
+
+:func:`compare` asks what other seeds would say on the same test images. :func:`judge` asks what
+other test images would say, too: with a few dozen of them that is most of the uncertainty.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -30,6 +35,9 @@ __all__ = [
     "Trained",
     "anomaly_maps",
     "compare",
+    "holm",
+    "image_errors",
+    "judge",
     "layer_norm",
     "leave_one_out",
     "paired_differences",
@@ -209,6 +217,130 @@ def compare(
     ]
     table["agree"] = (means.mul(table["mean"], axis=0) > 0).sum(axis=1)
     return table
+
+
+def image_errors(replicates: pd.DataFrame, start: str) -> pd.DataFrame:
+    """Return the standard errors of the differences to the start, from the test images alone.
+
+    Both variants are drawn on the same resamples, and averaged over the seeds, before the
+    difference is taken: an image that is hard for both does not count.
+
+    Args:
+        replicates: One metric on each resample, with the index (variant, category, seed), a
+            column for each resample (``detector.bootstrap``).
+        start: As for :func:`paired_differences`.
+
+    Returns:
+        A row for each variant but the start, in order; a column for each category.
+    """
+    means = replicates.groupby(level=[0, 1], sort=False).mean()
+    ours = means.drop(index=start, level=0)
+    differences = ours - means.loc[start].reindex(ours.index.get_level_values(1)).to_numpy()
+    return differences.std(axis=1).unstack(1, sort=False)
+
+
+def judge(
+    differences: pd.DataFrame, errors: pd.DataFrame, confidence: float = 0.95
+) -> pd.DataFrame:
+    r"""Say which variants are better or worse on other test images and seeds, of several at once.
+
+    For each category c, with S seeds and the mean difference :math:`\bar d_c`:
+
+    .. math:: \mathrm{var}(\bar d_c) = e_c^2 + \frac{s^2}{S}
+
+    e is the error from the test images and s the standard deviation over seeds within categories,
+    pooled (:func:`compare`). The images of two categories are independent, so the variance of the
+    mean over C categories is the sum of theirs over :math:`C^2`. Its quantile is Student's t for
+    Satterthwaite's degrees of freedom: those of s, as many more as e has the larger share; the
+    normal one where there is one seed only, and then nothing is said of other seeds.
+
+    Where seeds disagree on single images, rather than on all of them, both variances hold that:
+    the interval is too wide then, never too narrow.
+
+    Verdicts are by p-values after Holm's correction (:func:`holm`), so that among all of a table
+    there is one wrong "better" or "worse" in twenty tables at most: the means among the variants,
+    and the categories among all variants and categories. "Depends on the category" is a variant
+    that is better on one category and worse on another.
+
+    Args:
+        differences: From :func:`paired_differences`.
+        errors: :math:`e_c`, from :func:`image_errors`, of the same variants and categories.
+        confidence: Of the intervals, each for itself, and of the verdicts, all together.
+
+    Returns:
+        A row for each variant: ``mean``, ``low`` and ``high`` of its interval, ``p`` (corrected,
+        two-sided), ``better`` and ``worse`` (on which categories, by name), ``verdict`` ("better",
+        "worse", "depends on the category", "cannot be told").
+
+    Example:
+        >>> columns = pd.MultiIndex.from_product([["a", "b"], [0]])
+        >>> differences = pd.DataFrame([[0.1, 0.3], [0.1, -0.3]], ["x", "y"], columns)
+        >>> errors = pd.DataFrame(0.05, ["x", "y"], ["a", "b"])
+        >>> judge(differences, errors)["verdict"].to_dict()
+        {'x': 'better', 'y': 'worse'}
+        >>> judge(differences, errors / 2)["verdict"].to_dict()
+        {'x': 'better', 'y': 'depends on the category'}
+    """
+    means = differences.T.groupby(level=0, sort=False).mean().T
+    errors = errors.loc[means.index, means.columns]
+    within, free = _within(differences)
+    of_seeds = within.fillna(0) / (differences.shape[1] / means.shape[1])
+    by_category = errors.pow(2).add(of_seeds, axis=0)
+    together = by_category.mean(axis=1) / means.shape[1]
+    of_each = pd.Series(_p_values(means, by_category, of_seeds, free).stack())
+    each = holm(of_each).unstack()[means.columns]
+    mean = means.mean(axis=1).to_frame("mean")
+    share = of_seeds / means.shape[1]
+    p = holm(_p_values(mean, together.to_frame("mean"), share, free)["mean"])
+    reach = student.ppf((1 + confidence) / 2, _free(together, share, free)) * together**0.5
+    table = mean.assign(low=mean["mean"] - reach, high=mean["mean"] + reach, p=p)
+    for name, sign in {"better": 1, "worse": -1}.items():
+        clear = (each < 1 - confidence) & (sign * means > 0)
+        table[name] = [", ".join(map(str, row.index[row])) for _, row in clear.iterrows()]
+    table["verdict"] = [
+        "depends on the category"
+        if row["better"] and row["worse"]
+        else "cannot be told"
+        if not row["p"] < 1 - confidence
+        else "better"
+        if row["mean"] > 0
+        else "worse"
+        for _, row in table.iterrows()
+    ]
+    return table
+
+
+def holm(p: pd.Series) -> pd.Series:
+    r"""Return p-values corrected for their number, by Holm's steps from the smallest up.
+
+    .. math:: \tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1) \, p_{(j)})
+
+    With all corrected values below 0.05 called different, the probability of a single one that is
+    not stays below 0.05, whatever the values have to do with each other.
+
+    Source: Holm, Scandinavian Journal of Statistics 6, 1979.
+
+    Example:
+        >>> holm(pd.Series([0.01, 0.04, 0.03])).round(3).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    ordered = p.sort_values()
+    steps = (ordered * np.arange(len(p), 0, -1)).clip(upper=1).cummax()
+    return steps.reindex(p.index)
+
+
+def _free(variance: pd.Series, of_seeds: pd.Series, free: int) -> pd.Series:
+    """Satterthwaite's degrees of freedom of each sum; without an end if none is the seeds'."""
+    return (free * (variance / of_seeds.where(of_seeds > 0)) ** 2).fillna(math.inf)
+
+
+def _p_values(
+    means: pd.DataFrame, variances: pd.DataFrame, of_seeds: pd.Series, free: int
+) -> pd.DataFrame:
+    """Two-sided, of each mean; 1 where it is exactly 0, however small its error."""
+    ratio = (means.abs() / variances**0.5).where(means != 0, 0)
+    freedom = variances.apply(lambda each: _free(each, of_seeds, free))
+    return pd.DataFrame(2 * student.sf(ratio, freedom), means.index, means.columns)
 
 
 def _within(values: pd.DataFrame) -> tuple[pd.Series, int]:

@@ -1,14 +1,28 @@
-"""The JSON files that a run leaves: whole or not there, and read back with care."""
+"""The files that a run leaves: whole or not there, and read back with care."""
 
 import json
 import math
+import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["finished", "finished_below", "read_json", "require_finished", "write_json"]
+if TYPE_CHECKING:
+    from fastflow_utils.detector.bootstrap import Replicates
+
+__all__ = [
+    "finished",
+    "finished_below",
+    "read_json",
+    "read_replicates",
+    "require_finished",
+    "write_json",
+    "write_replicates",
+]
+
+REPLICATES = "bootstrap.npz"
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -44,6 +58,32 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise FastFlowError(f"{path} is no JSON object")
     return values
+
+
+def write_replicates(output: Path, replicates: "Replicates") -> None:
+    """Write every metric's values on the resamples of the test images into a run's folder."""
+    import numpy as np  # here, as below: who reads metrics only does not wait for it
+
+    arrays: dict[str, Any] = {name: each.astype("float32") for name, each in replicates.items()}
+    np.savez_compressed(output / REPLICATES, **arrays)
+
+
+def read_replicates(output: Path) -> "Replicates | None":
+    """Return what :func:`write_replicates` has written, None for a run of before there were any.
+
+    Raises:
+        FastFlowError: If the file holds anything else.
+    """
+    import numpy as np
+
+    file = output / REPLICATES
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file) as arrays:
+            return {name: arrays[name].astype(float) for name in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise FastFlowError(f"{file} holds no replicates: {error}; do the run again") from error
 
 
 def finished(output: Path) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from fastflow_utils.data.layout import MVTEC_AD, SAMPLE_SET
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
 from fastflow_utils.experiments.recipes import describe, recipe_of
-from fastflow_utils.experiments.records import read_json
+from fastflow_utils.experiments.records import read_json, read_replicates
 from fastflow_utils.experiments.tables import MEASURED
 
 __all__ = ["FORMATS", "Report", "Section", "collect", "report"]
@@ -29,8 +29,13 @@ FIRST = (SAMPLE_SET, MVTEC_AD)  # all other data come behind, by name
 # What the runs of a row have in common.
 ROW = ["data", "recipe", "precision", "weights", "versions", "code"]
 LEGEND = (
-    "Cells: mean ± standard deviation over seeds; a dash is a metric that is not there. A row "
-    "with a dash has no average, unless its source gives nothing but the average.",
+    "Cells: mean over seeds (95 % interval over test images and seeds together: percentiles of "
+    "2,000 resamples of the images, Student's t over seeds, squares of half widths added). One "
+    "seed: over images alone. A perfect image AUROC: a one-sided bound, about 1 - 3 / images.",
+    "± instead: the standard deviation over seeds alone, of runs that left no resamples, or where "
+    "all resamples are the same. It is no interval: the test images add more.",
+    "A dash is a metric that is not there. A row with a dash has no average, unless its source "
+    "gives nothing but the average.",
     "Label-free: with thresholds that were set on held-out normal images alone; oracle: with the "
     "threshold that the test split's labels choose.",
     "Seconds: from image files to metrics; the first run of a category computes its features, "
@@ -48,6 +53,7 @@ class Section:
         means: Rows of ours, then published ones; Avg, Carpet, ..., Zipper, or the categories of
             other data; nan for a dash.
         spreads: Standard deviations over seeds, of the same shape.
+        ends: Of the 95 % intervals over images and seeds, lower and upper, of the same shape.
         seeds: Over how many seeds each cell is, of the same shape; missing for published rows.
         sources: Where each row is from and how it was measured, by the row's name.
     """
@@ -56,6 +62,7 @@ class Section:
     metric: str
     means: pd.DataFrame
     spreads: pd.DataFrame
+    ends: tables.Bounds
     seeds: pd.DataFrame
     sources: "pd.Series[str]"
 
@@ -63,6 +70,10 @@ class Section:
     def decimals(self) -> int:
         """How many a reader is shown."""
         return 1 if self.metric.startswith("seconds") else 3
+
+    def cells(self) -> pd.DataFrame:
+        """Return the table as a reader is shown it."""
+        return tables.cells(self.means, self.spreads, self.decimals, self.ends)
 
     def footnotes(self) -> list[str]:
         """Return the sources, one line for all rows that share one."""
@@ -144,7 +155,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
                 tables.as_runs([metrics]).astype(dict.fromkeys(MEASURED, float))  # are they?
                 described.append(_description(metrics, about) | {"place": name})
                 described[-1]["modified"] = (place / "metrics.json").stat().st_mtime
-                finished.append(metrics)
+                finished.append(metrics | {"replicates": read_replicates(place)})
                 notes += [f"{name}: {note}." for note in metrics.get("notes", [])]
             elif about and about.get("status") == "failed":
                 failed.append(_failure(about) | {"place": name})
@@ -263,6 +274,7 @@ def _section(
 ) -> Section:
     others = list(tables.published(metric).index) if data == MVTEC_AD else []
     means, spreads = tables.table(metric, rows, others, columns)
+    low, high = (end.reindex_like(means) for end in tables.bounds(metric, rows, columns))
     seeds = pd.DataFrame(index=means.index, columns=means.columns, dtype="Int64")
     for name, runs in rows.items():
         counts = runs.dropna(subset=metric).groupby("category")["seed"].nunique()
@@ -273,7 +285,9 @@ def _section(
     sources = {name: _measured(runs) for name, runs in rows.items()}
     sources |= {name: _published(tables.sources().loc[name]) for name in others}
     title = f"{MEASURED[metric]}, {data}"
-    return Section(title, metric, means, spreads, seeds, pd.Series(sources, dtype=str))
+    return Section(
+        title, metric, means, spreads, (low, high), seeds, pd.Series(sources, dtype=str)
+    )
 
 
 def _measured(runs: pd.DataFrame) -> str:
@@ -318,7 +332,9 @@ def _published(row: "pd.Series[Any]") -> str:
 def _markdown(report: Report) -> str:
     parts = []
     for section in report.sections:
-        table = tables.markdown(section.means, section.spreads, decimals=section.decimals)
+        table = tables.markdown(
+            section.means, section.spreads, decimals=section.decimals, ends=section.ends
+        )
         parts.append(f"### {section.title}\n\n{table}\n{_bullets(section.footnotes())}")
     return "\n".join([*parts, f"### Notes\n\n{_bullets(report.notes)}"])
 
@@ -330,7 +346,9 @@ def _bullets(lines: list[str]) -> str:
 def _csv(report: Report) -> str:
     parts = []
     for section in report.sections:
-        long = {"mean": section.means, "std": section.spreads, "seeds": section.seeds}
+        low, high = section.ends
+        long = {"mean": section.means, "low": low, "high": high}
+        long |= {"std": section.spreads, "seeds": section.seeds}
         part = pd.DataFrame({name: table.T.unstack() for name, table in long.items()})
         part = part.rename_axis(["row", "category"]).reset_index()
         part.insert(0, "table", section.title)
@@ -341,7 +359,7 @@ def _csv(report: Report) -> str:
 def _html(report: Report) -> str:
     parts = []
     for section in report.sections:
-        cells = tables.cells(section.means, section.spreads, section.decimals)
+        cells = section.cells()
         parts += [f"<h2>{html.escape(section.title)}</h2>", cells.to_html(border=0)]
         parts.append(_list(section.footnotes()))
     return PAGE + "\n".join([*parts, "<h2>Notes</h2>", _list(report.notes)]) + "\n"
@@ -372,7 +390,7 @@ def _latex(report: Report) -> str:
     comments = [r"\usepackage{booktabs, graphicx}", *report.notes]
     parts = ["".join(f"% {' '.join(line.split())}\n" for line in comments)]
     for section in report.sections:
-        cells = tables.cells(section.means, section.spreads, section.decimals)
+        cells = section.cells()
         table = (
             cells.map(_tex).rename(index=_tex).to_latex(column_format="l" + "r" * cells.shape[1])
         )

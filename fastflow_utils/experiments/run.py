@@ -19,7 +19,7 @@ from fastflow_utils.detector.evaluation import Evaluation, evaluate
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import Recipe
-from fastflow_utils.experiments.records import write_json
+from fastflow_utils.experiments.records import write_json, write_replicates
 from fastflow_utils.provenance import result_digest, versions
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ def run(
 ) -> Run:
     """Train on a category's normal images, evaluate on its test split, write it all down.
 
-    Writes ``metrics.json``, ``per_defect.csv``, ``recipe.yaml`` and ``model/`` into ``output``,
-    and ``history.csv`` where there are epochs to tell of. The metrics are of the last epoch of
-    the recipe's budget; nothing was chosen on the test split. ``metrics.json`` is written last,
-    and whole.
+    Writes ``metrics.json``, ``bootstrap.npz``, ``per_defect.csv``, ``recipe.yaml`` and ``model/``
+    into ``output``, and ``history.csv`` where there are epochs to tell of. The metrics are of the
+    last epoch of the recipe's budget; nothing was chosen on the test split. Each has a 95 %
+    interval over test images in ``intervals``, from its values on resamples of them, which are in
+    ``bootstrap.npz`` to be compared with other runs'. ``metrics.json`` is written last, and whole.
 
     Args:
         recipe: Method, backbone, flow and budget.
@@ -113,7 +114,13 @@ def run(
     _return_freed_memory()  # before the metrics, which sort a copy of all pixels
     per_defect = evaluation.per_defect()
     per_defect.to_csv(output / "per_defect.csv")
-    metrics = {**evaluation.metrics(), "label_free": evaluation.label_free()}
+    replicates = evaluation.replicates()
+    write_replicates(output, replicates)
+    metrics = {
+        **evaluation.metrics(),
+        "label_free": evaluation.label_free(),
+        "intervals": evaluation.intervals(replicates),
+    }
     seconds.lap("evaluate")
     metrics |= {
         "seconds": seconds.all(),

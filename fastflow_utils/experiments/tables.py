@@ -12,12 +12,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from fastflow_utils.data.layout import MVTEC_AD, SAMPLE_SET
+from fastflow_utils.detector.intervals import Estimate, estimate
 from fastflow_utils.errors import FastFlowError
 
 __all__ = [
@@ -26,8 +28,10 @@ __all__ = [
     "METRICS",
     "TABLES",
     "as_runs",
+    "bounds",
     "categories_of",
     "cells",
+    "estimates",
     "markdown",
     "mean_and_spread",
     "published",
@@ -87,13 +91,13 @@ def as_runs(metrics: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
     Args:
         metrics: Each with at least ``category``, ``sample_set``, ``data``, ``seed`` and the
-            metrics.
+            metrics; with ``replicates``, where the run has left any (``records``).
 
     Returns:
         Columns ``category``, ``sample_set``, ``data``, ``seed``, ``backbone``, ``image_size``,
         ``precision``, ``epochs``, ``recipe`` (as JSON), the metrics, ``label_free_image_f1``,
-        ``_pixel_f1``, and ``seconds_features``, ``_train``, ``_evaluate``, ``_total``; what a run
-        does not tell is missing.
+        ``_pixel_f1``, ``seconds_features``, ``_train``, ``_evaluate``, ``_total``, and
+        ``intervals`` and ``replicates``, each by metric; what a run does not tell is missing.
 
     Example:
         >>> tile = {"category": "tile", "sample_set": True, "data": "sample set", "seed": 0}
@@ -109,6 +113,8 @@ def as_runs(metrics: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
             **{name: one.get(name) for name in METRICS},
             **{f"label_free_{name}": one.get("label_free", {}).get(name) for name in LABEL_FREE},
             **{f"seconds_{part}": one.get("seconds", {}).get(part) for part in SECONDS},
+            "intervals": one.get("intervals"),
+            "replicates": one.get("replicates"),
         }
         for one in metrics
     ]
@@ -123,6 +129,7 @@ RUN_COLUMNS = [
     *METRICS,
     *(f"label_free_{name}" for name in LABEL_FREE),
     *(f"seconds_{part}" for part in SECONDS),
+    *("intervals", "replicates"),
 ]
 
 
@@ -165,6 +172,32 @@ def mean_and_spread(
     Raises:
         FastFlowError: If the runs are of several recipes or data, or one was given twice.
     """
+    found = estimates(runs, metric, columns)
+    return found["mean"], found["spread"]
+
+
+def estimates(
+    runs: pd.DataFrame, metric: str, columns: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Return one row of a table with its uncertainty, over test images and over seeds.
+
+    The images of two categories are independent, and so are their resamples: those of the average
+    are the averages of theirs. (A category on which no image makes a difference, a perfect one,
+    adds nothing to the average's uncertainty.)
+
+    Args:
+        runs: As for :func:`mean_and_spread`, which has the means of these.
+        metric: One of :data:`MEASURED`.
+        columns: As there.
+
+    Returns:
+        Columns ``mean``, ``low``, ``high``, ``images``, ``spread`` and ``seeds``, as
+        :func:`~fastflow_utils.detector.intervals.estimate` says; the index is the row's columns.
+        NaN where any of the runs has left no replicates of the metric.
+
+    Raises:
+        FastFlowError: As there.
+    """
     columns = categories_of(runs) if columns is None else columns
     if runs["recipe"].nunique() > 1:
         raise FastFlowError("runs of several recipes: a row is of one; select before")
@@ -172,15 +205,38 @@ def mean_and_spread(
     if len(twice):
         one = twice.iloc[0]
         raise FastFlowError(f"two runs of {one['category']}, seed {one['seed']}: keep one")
-    values = runs.astype({metric: float}).pivot(index="category", columns="seed", values=metric)
-    values = values.reindex(list(columns))
-    average = values.mean(skipna=False)
-    complete = average.notna().all()
-    row = {AVERAGE: average.mean() if complete else math.nan}
-    spread = {AVERAGE: average.std() if complete else math.nan}
-    row |= dict(zip(columns.values(), values.mean(axis=1), strict=True))
-    spread |= dict(zip(columns.values(), values.std(axis=1), strict=True))
-    return pd.Series(row, dtype=float), pd.Series(spread, dtype=float)
+    runs = runs.astype({metric: float}).sort_values("seed")
+    cells = {name: runs[runs["category"] == name].dropna(subset=metric) for name in columns}
+    by_seed = runs.pivot(index="category", columns="seed", values=metric).reindex(list(columns))
+    row = {AVERAGE: UNKNOWN}
+    if by_seed.size and by_seed.notna().all(axis=None):
+        drawn = [_replicates(of_category, metric) for of_category in cells.values()]
+        known = [each for each in drawn if each is not None]
+        both = sum(known) / len(known) if len(known) == len(drawn) else None
+        row[AVERAGE] = estimate(by_seed.mean(), both)
+    row |= {columns[name]: _cell(of_category, metric) for name, of_category in cells.items()}
+    return pd.DataFrame.from_dict(row, orient="index", columns=list(Estimate._fields))
+
+
+UNKNOWN = Estimate(math.nan, math.nan, math.nan, (math.nan, math.nan), math.nan, 0)
+
+
+def _cell(runs: pd.DataFrame, metric: str) -> Estimate:
+    """Of one category. Where no image makes a difference: the interval that the runs have alone.
+
+    That is the bound of a perfect image AUROC, the same for all seeds.
+    """
+    if runs.empty:
+        return UNKNOWN
+    low, high = (runs["intervals"].iloc[0] or {}).get(metric) or (None, None)
+    alone = (math.nan, math.nan) if low is None or high is None else (low, high)
+    return estimate(runs[metric], _replicates(runs, metric), alone)
+
+
+def _replicates(runs: pd.DataFrame, metric: str) -> np.ndarray | None:
+    """The replicates of all seeds (S, R), None if not all have left any."""
+    drawn = [each[metric] for each in runs["replicates"] if each and metric in each]
+    return np.stack(drawn) if drawn and len(drawn) == len(runs) else None
 
 
 # Published rows ---------------------------------------------------------------------------------
@@ -274,6 +330,31 @@ def table(
     return means, spreads.reindex(means.index)
 
 
+def bounds(
+    metric: str, ours: Mapping[str, pd.DataFrame], columns: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the ends of the 95 % intervals of our rows, where :func:`table` has their means.
+
+    Args:
+        metric: As for :func:`table`.
+        ours: As there.
+        columns: As there.
+
+    Returns:
+        The lower and the upper ends, over test images and seeds together (:func:`estimates`); nan
+        where runs have left no replicates.
+    """
+    if columns is None:
+        columns = categories_of(pd.concat([as_runs([]), *ours.values()]))
+    rows = {name: estimates(runs, metric, columns) for name, runs in ours.items()}
+    order = [AVERAGE, *columns.values()]
+    lows, highs = (
+        pd.DataFrame({name: row[end] for name, row in rows.items()}, order, dtype=float).T
+        for end in ("low", "high")
+    )
+    return lows, highs
+
+
 # By hand: pandas' to_string puts two spaces between columns, and sixteen of them would not fit.
 def text(means: pd.DataFrame, spreads: pd.DataFrame | None = None, heading: str = "") -> str:
     """Return a table as plain text; that of the fifteen categories has at most 120 columns.
@@ -307,24 +388,38 @@ def text(means: pd.DataFrame, spreads: pd.DataFrame | None = None, heading: str 
     return "\n".join(lines)
 
 
+Bounds: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
+"""Lower and upper ends, from :func:`bounds`."""
+
+
 def cells(
-    means: pd.DataFrame, spreads: pd.DataFrame | None = None, decimals: int = 3
+    means: pd.DataFrame,
+    spreads: pd.DataFrame | None = None,
+    decimals: int = 3,
+    ends: Bounds | None = None,
 ) -> pd.DataFrame:
-    """Return a table's cells as text: ``mean ± spread`` where there is a spread, a dash for nan.
+    """Return a table's cells as text: ``mean (low–high)``, ``mean ± spread``, or the mean alone.
+
+    The first of these for which there are numbers; a dash for nan.
 
     Args:
         means: From :func:`table` or :func:`published`.
         spreads: Of the same shape.
-        decimals: Of both.
+        decimals: Of all.
+        ends: From :func:`bounds`, of the same columns; rows that are not there have none.
 
     Example:
         >>> cells(published("pixel_f1")).loc["anomalib, WRN50", ["Pill", "Screw"]].tolist()
         ['0.611', '–']
     """
     shown = _shown(means, decimals)
-    if spreads is None:
-        return shown
-    return shown.where(spreads.isna(), shown + " ± " + _shown(spreads, decimals))
+    if spreads is not None:
+        shown = shown.where(spreads.isna(), shown + " ± " + _shown(spreads, decimals))
+    if ends is not None:
+        low, high = (end.reindex_like(means) for end in ends)
+        both = " (" + _shown(low, decimals) + DASH + _shown(high, decimals) + ")"
+        shown = shown.where(low.isna(), _shown(means, decimals) + both)
+    return shown
 
 
 def markdown(
@@ -332,6 +427,7 @@ def markdown(
     spreads: pd.DataFrame | None = None,
     heading: str = "",
     decimals: int = 3,
+    ends: Bounds | None = None,
 ) -> str:
     """Return a table as Markdown, the cells from :func:`cells`. (pandas' own needs tabulate.)
 
@@ -339,10 +435,11 @@ def markdown(
         means: From :func:`table` or :func:`published`.
         spreads: Of the same shape.
         heading: Stands above the names of the rows.
-        decimals: Of both.
+        decimals: Of all numbers.
+        ends: From :func:`bounds`.
     """
     lines = [f"| {heading} | {' | '.join(means.columns)} |", "|---|" + "---:|" * means.shape[1]]
-    for name, row in cells(means, spreads, decimals).iterrows():
+    for name, row in cells(means, spreads, decimals, ends).iterrows():
         lines.append(f"| {name} | {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 

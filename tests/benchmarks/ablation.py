@@ -12,14 +12,16 @@ sample set:
   the log-determinant's share is in the map, the smoothing and the image score.
 
 A setting for category X must be chosen on the others, so each table says what the others would
-have chosen for X (leave one category out) and what that gives on X. The metrics are stored in
-``ablation.json`` and the tables written to ``README.md``, both beside this file.
+have chosen for X (leave one category out) and what that gives on X. And each says which
+differences can be told from chance: :func:`errors`. The metrics are stored in ``ablation.json``
+and the tables written to ``README.md``, both beside this file.
 """
 
 import argparse
 import contextlib
 import itertools
 import json
+import math
 import re
 import statistics
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pandas as pd
 import results
 import torch
@@ -35,8 +38,11 @@ from kornia.geometry.transform import rotate, translate
 from torch import Tensor
 
 from fastflow_utils.data.mvtec import MVTecAD, data_root
+from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.bootstrap import of_images, of_pixels, resamples
 from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.intervals import hanley_mcneil
 from fastflow_utils.detector.maps import blur, combine, image_score, level_map
 from fastflow_utils.detector.metrics import aupimo, aupro, separation
 from fastflow_utils.detector.training import hold_out
@@ -48,6 +54,7 @@ from fastflow_utils.provenance import versions
 HERE = Path(__file__).resolve().parent
 STORE, PAGE = HERE / "ablation.json", HERE / "README.md"
 CATEGORIES = ("bottle", "metal_nut", "screw", "sample/carpet", "sample/screw")
+SAMPLE_COUNTS = (20, 24)  # good and anomalous test images of a category of the sample set
 METRICS = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
 MAP_METRICS = (*METRICS, "aupimo")  # too uneven from one training to the next to compare those by
 
@@ -179,9 +186,17 @@ def train(
         trained = ablation.train(recipe, backbone, train_features, test_features, seed=0)
     maps, masks = anomaly_maps(trained), test_set.masks()
     labels = torch.tensor(test_set.labels)
-    pixels = separation(maps, masks)
+    pixels, scores = separation(maps, masks), image_score(maps, recipe.top)
+    weights = resamples(labels, category)
+    of_maps = of_pixels(maps, masks, labels, weights)
     result: dict[str, Any] = {
-        "image_auroc": separation(image_score(maps, recipe.top), labels).auroc,
+        "replicates": {
+            "image_auroc": of_images(scores, labels, weights)["auroc"],
+            "pixel_auroc": of_maps["auroc"],
+            "pixel_f1": of_maps["f1"],
+            "aupro": of_maps["aupro"],
+        },
+        "image_auroc": separation(scores, labels).auroc,
         "pixel_auroc": pixels.auroc,
         "pixel_f1": pixels.f1,
         "aupro": aupro(maps, masks),
@@ -279,9 +294,85 @@ def leave_one_out_table(table: Table, start: str, names: Names = METRICS) -> lis
     return lines
 
 
+def paired_errors(files: dict[str, Path]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the standard errors of the training's differences from the resamples kept in files.
+
+    Of each metric, by variant and category. Nothing if any were made before there were resamples.
+    """
+    names = {(v, c): files[f"{v} | {c}"].with_suffix(".npz") for v in TRAINING for c in CATEGORIES}
+    if not all(file.exists() for file in names.values()):
+        return {}
+    drawn = {(v, c, 0): dict(np.load(file)) for (v, c), file in names.items()}
+    found = {}
+    for metric in METRICS:
+        one = pd.DataFrame({place: each[metric] for place, each in drawn.items()}).T
+        found[metric] = ablation.image_errors(one, "start").round(6).to_dict("index")
+    return found
+
+
+def errors(table: Table, start: str, differences: pd.DataFrame) -> pd.DataFrame:
+    """Return standard errors of image AUROC's differences, where no resamples were kept.
+
+    By Hanley and McNeil's formula, as if the two settings had been tested on different images.
+    They were tested on the same, so the errors are too large: careful, not exact.
+    """
+    categories = list(differences.columns.unique(0))
+    found = pd.DataFrame(0.0, differences.index, categories)
+    for category, setting in itertools.product(categories, differences.index):
+        normal, anomalous = OFFICIAL_COUNTS.get(category, (0, *SAMPLE_COUNTS))[1:]
+        both = (table[category][one]["image_auroc"] for one in (setting, start))
+        found.loc[setting, category] = math.hypot(
+            *(hanley_mcneil(area, normal, anomalous) for area in both)
+        )
+    return found
+
+
+def judged(
+    table: Table, start: str, known: dict[str, dict[str, dict[str, float]]] | None = None
+) -> list[str]:
+    """Return which differences to the start can be told from chance, as a table."""
+    lines = [
+        "| | difference | 95 % interval | p | better on | worse on | verdict |",
+        "|---|---:|---:|---:|---|---|---|",
+    ]
+    for metric in METRICS if known else ("image_auroc",):
+        values = {
+            (setting, category, 0): metrics[metric]
+            for category, settings in table.items()
+            for setting, metrics in settings.items()
+        }
+        differences = ablation.paired_differences(pd.Series(values), start)
+        of_images = pd.DataFrame(known[metric]).T if known else errors(table, start, differences)
+        for setting, row in ablation.judge(differences, of_images).iterrows():
+            name = f"{setting}, {metric.replace('_', ' ')}" if known else setting
+            lines.append(
+                f"| {name} | {row['mean']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} | "
+                f"{row['p']:.3f} | {row['better']} | {row['worse']} | {row['verdict']} |"
+            )
+    return lines
+
+
+def how_judged(paired: bool) -> str:
+    """Return what a table of :func:`judged` rests on."""
+    if paired:
+        return (
+            "Which differences can be told from chance, on other test images: intervals of 95 % "
+            "from paired resamples, one seed; p and verdict after Holm's correction for all rows "
+            "of a metric."
+        )
+    return (
+        "Which differences of image AUROC can be told from chance, on other test images: "
+        "intervals of 95 % by Hanley and McNeil's formula, one seed; p and verdict after Holm's "
+        "correction for all rows. The formula knows nothing of the pairs (the same images), so it "
+        'is careful: some of what "cannot be told" could be told from paired resamples, which '
+        "were not kept. An AUROC of 1 has no error by it."
+    )
+
+
 def report(store: dict[str, Any]) -> str:
     """Return the tables as Markdown."""
     runs = store["runs"]
+    known = store.get("errors")
     training = {c: {v: runs[f"{v} | {c}"] for v in TRAINING} for c in CATEGORIES}
     measured = json.loads(results.STORE.read_text())["runs"]
     resnet18 = {
@@ -307,6 +398,10 @@ def report(store: dict[str, Any]) -> str:
         "",
         *setting_table(training, list(TRAINING)),
         "",
+        how_judged(bool(known)),
+        "",
+        *judged(training, "start", known),
+        "",
         "Chosen without the category, by the mean of the four metrics:",
         "",
         *leave_one_out_table(training, "start"),
@@ -317,11 +412,19 @@ def report(store: dict[str, Any]) -> str:
         "",
         *setting_table(resnet18, ["as it comes", *RESNET18]),
         "",
+        "Judged by Hanley and McNeil's formula:",
+        "",
+        *judged(resnet18, "as it comes"),
+        "",
         "### Map and score: one thing changed at a time",
         "",
         "The same metrics and AUPIMO, of pixels at every second row and column; one training.",
         "",
         *setting_table(maps, one_by_one, MAP_METRICS),
+        "",
+        "Judged by Hanley and McNeil's formula:",
+        "",
+        *judged({c: {v: maps[c][v] for v in one_by_one} for c in CATEGORIES}, start),
         "",
         f"Chosen without the category, from all {len(MAPS)} combinations, by the five metrics:",
         "",
@@ -337,6 +440,10 @@ def report(store: dict[str, Any]) -> str:
             f"| {name} | {cells(metrics)} |"
             for name, metrics in sorted(screw.items(), key=lambda row: -row[1]["image_auroc"])
         ),
+        "",
+        "Judged by Hanley and McNeil's formula:",
+        "",
+        *judged({"screw": screw}, "start"),
     ]
     return "\n".join(lines)
 
@@ -357,11 +464,13 @@ def main() -> None:
             with contextlib.suppress(Timeout), FileLock(f"{file}.lock", timeout=0):
                 if not file.exists():
                     result = train(arguments.data, *RUNS[name], arguments.weights)
+                    np.savez(file.with_suffix(".npz"), **result.pop("replicates"))
                     file.write_text(json.dumps(result, indent=1))
                     print(f"{name:60} {cells(result)}", flush=True)
         results.stop_unless_complete(files.values())
         runs = {name: json.loads(file.read_text()) for name, file in files.items()}
-        STORE.write_text(json.dumps({"versions": versions(), "runs": runs}, indent=1) + "\n")
+        store = {"versions": versions(), "errors": paired_errors(files), "runs": runs}
+        STORE.write_text(json.dumps(store, indent=1) + "\n")
     block = report(json.loads(STORE.read_text()))
     PAGE.write_text(results.written(PAGE.read_text(), block, "ablation"))
     print(block)

@@ -6,12 +6,14 @@
 
 Every run is one of `fastflow reproduce`: by its backbone's recipe and nothing else, kept in
 ``build/results`` and not repeated. The metrics go to ``results.json`` beside this file. The peer's
-come from ``peer.py``, whose output is looked for in ``build/results/peer/CATEGORY.jsonl``. The
+come from ``peer.py``, whose output is looked for in ``build/results/peer/CATEGORY.jsonl``. Of the
+resamples that each run leaves, the intervals of each row are stored and not they themselves. The
 command ends with exit code 1 where the results miss a bar: :func:`missed`.
 """
 
 import argparse
 import json
+import math
 import shutil
 import statistics
 import sys
@@ -25,11 +27,14 @@ from PIL import Image
 
 from fastflow_utils.compute import Precision
 from fastflow_utils.data.mvtec import MVTecAD, categories, data_root, is_sample_set
+from fastflow_utils.data.official import OFFICIAL_COUNTS
+from fastflow_utils.detector.intervals import estimate, hanley_mcneil
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables as layout
-from fastflow_utils.experiments.ablation import compare, paired_differences
+from fastflow_utils.experiments.ablation import compare, image_errors, judge, paired_differences
 from fastflow_utils.experiments.animations import wall
 from fastflow_utils.experiments.recipes import Recipe, recipe_for
+from fastflow_utils.experiments.records import read_replicates
 from fastflow_utils.experiments.reproduce import plan, reproduce
 
 HERE = Path(__file__).resolve().parent
@@ -37,7 +42,14 @@ STORE = HERE / "results.json"
 README = HERE.parent.parent / "README.md"
 WALL = README.parent / "notebooks" / "figures" / "wall.webp"
 
-CATEGORIES = ("bottle", "metal_nut", "screw")
+CATEGORIES = ("bottle", "metal_nut", "screw", "grid", "transistor")
+METHODS = {
+    "fastflow": "ours",
+    "gaussian": "Gaussian, run here",
+    "padim": "PaDiM, run here",
+    "subspace": "subspace, run here",
+    "patchcore": "PatchCore, run here",
+}
 BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0 (default)", "resnet18": "ResNet18"}
 SEEDS = (0, 1, 2)
 HARD = ("cable", "metal_nut", "screw")
@@ -53,24 +65,31 @@ PUBLISHED = {
     "anomalib, ResNet18, published [a]": ["anomalib, R18"],
     "anomalib, Wide-ResNet50-2, published [a]": ["anomalib, WRN50"],
     "the paper's FastFlow [b]": ["paper, CaiT", "FastFlow, by U-Flow"],
+    "anomalib's PatchCore, ResNet18 [c]": ["anomalib PatchCore R18"],
+    "anomalib's PatchCore, Wide-ResNet50-2 [c]": ["anomalib PatchCore WRN50"],
+    "anomalib's EfficientAD-S [c]": ["anomalib EfficientAD-S"],
+    "MSFlow, Wide-ResNet50-2, last epoch [d]": ["MSFlow, WRN50, last"],
 }
 NOTES = """\
 Published metrics are of the original images (700 to 1024 px). [a] anomalib's README: seed 0, at
 the epoch that the test split's pixel AUROC chose; ours are of the last epoch. Its pixel F1 of
 Wide-ResNet50-2 on screw (.660) is left out: it repeats the next row's and contradicts the same
 table's other metrics. [b] pixel AUROC: the paper's (CaiT), as quoted in U-Flow's table 1; AUPRO:
-measured by U-Flow's authors. The paper's image AUROC by category could not be found."""
+measured by U-Flow's authors. The paper's image AUROC by category could not be found. [c]
+anomalib's README: seed 42, the epoch is not stated. [d] its authors' log, read at 512 px. None of
+them gives an interval, though all are of the same few test images."""
 
 LABEL_FREE = """\
-What thresholds set without labels give on the same test splits, mean of three seeds. They are to
+What thresholds set without labels give on the same test splits, mean over seeds. They are to
 call a tenth of the normal images anomalous and a thousandth of their pixels; the pixel FPR is over
 the normal pixels around defects too:"""
 
 
-def measure(
-    root: Path, recipes: Sequence[Recipe], folder: Path, **more: Any
-) -> list[dict[str, Any]]:
-    """Return the metrics of all seeds, each run done once: `fastflow reproduce`.
+Runs = Sequence[dict[str, Any]]  # of one row: the metrics of each seed
+
+
+def measure(root: Path, recipes: Sequence[Recipe], folder: Path, **more: Any) -> Runs:
+    """Return the metrics of all seeds and their resamples: `fastflow reproduce`, each run once.
 
     Seconds are left out: other processes may have been at work beside them.
     """
@@ -80,21 +99,68 @@ def measure(
             raise FastFlowError(f"{outcome.job}: {outcome.error}")
     return [
         {name: value for name, value in outcome.metrics.items() if name != "seconds"}
+        | {"replicates": read_replicates(folder / outcome.job.place)}
         for outcome in outcomes
         if outcome.metrics is not None
     ]
+
+
+def to_store(runs: Runs) -> list[dict[str, Any]]:
+    """Return the metrics without the resamples, which are large; intervals are rounded."""
+    return [
+        {name: value for name, value in run.items() if name not in ("replicates", "intervals")}
+        | {
+            "intervals": {
+                metric: [end if end is None else round(end, 5) for end in interval]
+                for metric, interval in (run.get("intervals") or {}).items()
+            }
+        }
+        for run in runs
+    ]
+
+
+Ends = list[float] | None  # of an interval, if it is known
+
+
+def ends(runs: Runs) -> dict[str, Ends]:
+    """Return each metric's 95 % interval of a row, over images and seeds; None for none."""
+    found: dict[str, Ends] = {}
+    for metric, alone in (runs[0].get("intervals") or {}).items():
+        if all(run["replicates"] for run in runs):
+            whole = estimate(
+                [value(run, metric) for run in runs],
+                [run["replicates"][metric] for run in runs],
+                tuple(math.nan if end is None else end for end in alone),
+            )
+            known = not math.isnan(whole.low)
+            found[metric] = [round(whole.low, 5), round(whole.high, 5)] if known else None
+    return found
+
+
+def value(run: dict[str, Any], metric: str) -> float:
+    """Return a metric of a run, by the name that it has in the intervals."""
+    label_free = metric.removeprefix("label_free_")
+    return float(run[metric] if label_free == metric else run["label_free"][label_free])
 
 
 def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, Any]:
     """Return the metrics of all runs, and what the images were."""
     own = {"resnet18": weights} if weights else {}
     names = ("efficientnet_lite0", "resnet18" if weights else "resnet18.tv_in1k")  # the hub's
-    recipes = [recipe_for(name) for name in names]
+    others = [name for name in METHODS if name != "fastflow" and hasattr(Recipe, "method")]
+    given: list[dict[str, Any]] = [{}, *({"method": name} for name in others)]
+    recipes = [recipe_for(name, **more) for more in given for name in names]
     measured = measure(data, recipes, folder, names=CATEGORIES, weights=own)
-    found: dict[str, Any] = {"images": {}, "runs": {}}
-    for metrics in measured:
-        backbone = metrics["recipe"]["backbone"].partition(".")[0]
-        found["runs"].setdefault(f"{backbone} {metrics['category']}", []).append(metrics)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for run in measured:
+        backbone = run["recipe"]["backbone"].partition(".")[0]
+        method = run["recipe"].get("method", "fastflow")
+        rows.setdefault(row_name(method, backbone, run["category"]), []).append(run)
+    found: dict[str, Any] = {
+        "images": {},
+        "runs": {name: to_store(runs) for name, runs in rows.items()},
+        "intervals": {name: ends(runs) for name, runs in rows.items()},
+    }
     for category in CATEGORIES:
         train, test = (MVTecAD(data, category, split) for split in ("train", "test"))
         with Image.open(train.paths[0]) as image:
@@ -103,7 +169,17 @@ def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, 
     return found
 
 
-def in_both_formats(folder: Path) -> list[dict[str, Any]]:
+def row_name(method: str, backbone: str, category: str) -> str:
+    """Return the name that a row has in the store.
+
+    Example:
+        >>> row_name("fastflow", "resnet18", "screw"), row_name("padim", "resnet18", "screw")
+        ('resnet18 screw', 'padim resnet18 screw')
+    """
+    return f"{backbone} {category}" if method == "fastflow" else f"{method} {backbone} {category}"
+
+
+def in_both_formats(folder: Path) -> Runs:
     """Return the metrics of the hard categories of the sample set in float32 and in bfloat16."""
     recipes = [recipe_for(precision=name) for name in get_args(Precision)]
     return [
@@ -122,7 +198,7 @@ def of_the_peer(folder: Path) -> dict[str, Any]:
     return found
 
 
-def on_the_sample_set(folder: Path) -> list[dict[str, Any]]:
+def on_the_sample_set(folder: Path) -> Runs:
     """Return the metrics of the default recipe on all fifteen categories; draw their wall."""
     root = data_root()
     if not is_sample_set(root, categories(root)[0]):
@@ -151,6 +227,37 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
+def cell(values: list[float], interval: Ends = None) -> str:
+    """Return mean and interval, or mean and standard deviation where there is none.
+
+    Example:
+        >>> cell([0.90, 0.92], [0.853, 0.961])
+        '0.910 (0.853–0.961)'
+        >>> cell([0.90, 0.92])
+        '0.910 ± 0.014'
+    """
+    if interval is None:
+        return spread(values)
+    low, high = interval
+    return f"{statistics.mean(values):.3f} ({low:.3f}–{high:.3f})"
+
+
+def legend(every: Iterable[Any], seeds: int) -> str:
+    """Return a sentence on the cells of a table, some of which may be of before the intervals."""
+    known = [interval is not None for interval in every]
+    sentences = []
+    if any(known):
+        sentences.append(
+            f"Ours: mean of {seeds} seeds (95 % interval over test images and seeds together)."
+        )
+    if not all(known):
+        sentences.append(
+            f"± is the standard deviation over {seeds} seeds alone, on the same test images: "
+            "other images would add more."
+        )
+    return " ".join(sentences)
+
+
 def line(name: str, values: dict[str, float]) -> str:
     cells = [f"{values[metric]:.3f}" if metric in values else "" for metric in METRICS]
     return f"| {name} | {' | '.join(cells)} |"
@@ -172,48 +279,114 @@ def precision(runs: Iterable[dict[str, Any]]) -> str:
     return f"Precision of the convolutions: {', '.join(sorted(named))}."
 
 
-def sample_set_table(measured: Sequence[dict[str, Any]]) -> str:
+COLUMNS = {**layout.TABLES, "aupro": "AUPRO"}  # of the sample set's table
+
+
+def sample_set_ends(measured: Runs) -> dict[str, dict[str, Ends]]:
+    """Return each metric's intervals, by the column of the category."""
+    runs = layout.as_runs(measured)
+    found = {metric: layout.estimates(runs, metric)[["low", "high"]] for metric in COLUMNS}
+    return {
+        metric: {
+            str(name): None if row.isna().any() else row.astype(float).round(5).tolist()
+            for name, row in table.iterrows()
+        }
+        for metric, table in found.items()
+    }
+
+
+def sample_set_table(measured: Runs, intervals: dict[str, dict[str, Ends]]) -> str:
     """Return the sample set's table as Markdown: a row for each category, and their average."""
     runs = layout.as_runs(measured)
-    columns = {**layout.TABLES, "aupro": "AUPRO"}
-    both = {metric: layout.mean_and_spread(runs, metric) for metric in columns}
-    lines = [f"| **sample set** | {' | '.join(columns.values())} |"]
-    lines.append("|---|" + "---:|" * len(columns))
+    both = {metric: layout.mean_and_spread(runs, metric) for metric in COLUMNS}
+    lines = [f"| **sample set** | {' | '.join(COLUMNS.values())} |"]
+    lines.append("|---|" + "---:|" * len(COLUMNS))
+    every = []
     for name in next(iter(both.values()))[0].index:
-        cells = [f"{mean[name]:.3f} ± {std[name]:.3f}" for mean, std in both.values()]
+        cells = []
+        for metric, (mean, std) in both.items():
+            every.append(intervals.get(metric, {}).get(name))
+            known = every[-1]
+            more = f"± {std[name]:.3f}" if known is None else f"({known[0]:.3f}–{known[1]:.3f})"
+            cells.append(f"{mean[name]:.3f} {more}")
         bold = "**" if name == layout.AVERAGE else ""
         lines.append(f"| {bold}{name}{bold} | {' | '.join(cells)} |")
-    lines += ["", precision(measured)]
+    lines += ["", f"{legend(every, len(SEEDS))} {precision(measured)}"]
     return "\n".join(lines) + "\n"
 
 
-def formats_table(measured: Sequence[dict[str, Any]]) -> str:
+SHORT, PLAIN = "bfloat16", "float32"
+
+
+def by_format(measured: Runs, metric: str) -> "pd.Series[float]":
+    """Return a metric with the index (format, category, seed)."""
+    return pd.Series({place(run): run[metric] for run in measured})
+
+
+def place(run: dict[str, Any]) -> tuple[str, str, int]:
+    return run["recipe"]["precision"], run["category"], run["seed"]
+
+
+def judged_formats(measured: Runs) -> dict[str, list[float]]:
+    """Return mean and interval of the difference between formats, over images and seeds."""
+    found = {}
+    for metric in METRICS:
+        if all(run["replicates"] for run in measured):
+            drawn = pd.DataFrame({place(run): run["replicates"][metric] for run in measured}).T
+            differences = paired_differences(by_format(measured, metric), PLAIN)
+            row = judge(differences, image_errors(drawn, PLAIN)).loc[SHORT]
+            found[metric] = [round(float(row[end]), 6) for end in ("mean", "low", "high")]
+    return found
+
+
+def formats_table(measured: Runs, judged: dict[str, list[float]]) -> str:
     """Return what the number format changes as Markdown: a row for each metric."""
-    short, plain = "bfloat16", "float32"
     lines = [
-        f"| **sample set**: {', '.join(HARD)} | {plain} | {short} | {short} - {plain} |",
+        f"| **sample set**: {', '.join(HARD)} | {PLAIN} | {SHORT} | {SHORT} - {PLAIN} |",
         "|---|---:|---:|---:|",
     ]
     for metric, name in METRICS.items():
-        values = pd.Series(
-            {
-                (run["recipe"]["precision"], run["category"], run["seed"]): run[metric]
-                for run in measured
-            }
-        )
+        values = by_format(measured, metric)
         means = values.groupby(level=0).mean()
-        row = compare(paired_differences(values, plain)).loc[short]
+        of_seeds = compare(paired_differences(values, PLAIN)).loc[SHORT]
+        mean, low, high = judged.get(metric) or of_seeds[["mean", "low", "high"]]
         lines.append(
-            f"| {name} | {means[plain]:.4f} | {means[short]:.4f} | "
-            f"{row['mean']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f}) |"
+            f"| {name} | {means[PLAIN]:.4f} | {means[SHORT]:.4f} | "
+            f"{mean:+.4f} ({low:+.4f} to {high:+.4f}) |"
         )
+    over = "test images and seeds together" if judged else "seeds alone, on the same test images"
+    lines += ["", f"In brackets, the 95 % interval of the paired difference, over {over}."]
     return "\n".join(lines) + "\n"
+
+
+def rows_of(store: dict[str, Any], category: str) -> dict[str, str]:
+    """Return our rows of a category: their names in the store, and what a reader is shown."""
+    return {
+        name: f"{who}, {network}"
+        for method, who in METHODS.items()
+        for backbone, network in BACKBONES.items()
+        if (name := row_name(method, backbone, category)) in store["runs"]
+    }
+
+
+def from_images(store: dict[str, Any]) -> str:
+    """Return a sentence on what the test images alone make uncertain, where nothing else tells."""
+    area = statistics.mean(run["image_auroc"] for run in store["runs"]["resnet18 screw"])
+    _, normal, anomalous = OFFICIAL_COUNTS["screw"]
+    error = 1.96 * hanley_mcneil(area, normal, anomalous)
+    return (
+        f"Of screw's {normal} good and {anomalous} anomalous images, ResNet18's image AUROC is "
+        f"{area:.3f} ± {error:.3f} (95 %, by Hanley and McNeil's formula)."
+    )
 
 
 def tables(store: dict[str, Any]) -> str:
     """Return the tables of real images as Markdown."""
     lines = []
-    for category in CATEGORIES:
+    intervals = store.get("intervals", {})
+    shown = [category for category in CATEGORIES if category in store["images"]]
+    every = []
+    for category in shown:
         images = store["images"][category]
         lines += [
             f"**{category}** ({images['train']} training and {images['test']} test images of "
@@ -222,19 +395,25 @@ def tables(store: dict[str, Any]) -> str:
             f"| | {' | '.join(METRICS.values())} |",
             f"|---|{'---:|' * len(METRICS)}",
         ]
-        for backbone, name in BACKBONES.items():
-            runs = store["runs"][f"{backbone} {category}"]
-            cells = [spread([run[metric] for run in runs]) for metric in METRICS]
-            lines.append(f"| **ours, {name}** | {' | '.join(cells)} |")
+        for row, name in rows_of(store, category).items():
+            known = [intervals.get(row, {}).get(metric) for metric in METRICS]
+            every += known
+            cells = [
+                cell([run[metric] for run in store["runs"][row]], interval)
+                for metric, interval in zip(METRICS, known, strict=True)
+            ]
+            lines.append(f"| **{name}** | {' | '.join(cells)} |")
         if category in store["peer"]:
             peer = store["peer"][category]
             lines.append(line(f"anomalib 2.7, ResNet18, {peer['epoch']} epochs, run here", peer))
         for name, rows in PUBLISHED.items():
-            lines.append(line(name, published(rows, category)))
+            if found := published(rows, category):
+                lines.append(line(name, found))
         lines.append("")
     all_runs = [run for runs in store["runs"].values() for run in runs]
+    about = [legend(every, len(SEEDS)), *([from_images(store)] if None in every else [])]
     lines += [
-        precision(all_runs),
+        f"{' '.join(about)} {precision(all_runs)}",
         "",
         NOTES,
         "",
@@ -243,19 +422,22 @@ def tables(store: dict[str, Any]) -> str:
         "| | image FPR | image F1 | its oracle | pixel FPR | pixel F1 | its oracle |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for category in CATEGORIES:
-        for backbone, name in BACKBONES.items():
-            runs = store["runs"][f"{backbone} {category}"]
+    for category in shown:
+        for row, name in rows_of(store, category).items():
             cells = []
-            for level in ("image", "pixel"):
-                values = [
-                    [run["label_free"][f"{level}_{kind}"] for run in runs]
-                    for kind in ("fpr", "f1")
-                ]
-                values.append([run[f"{level}_f1"] for run in runs])
-                cells += [f"{statistics.mean(v):.3f}" for v in values]
-            lines.append(f"| {category}, {name} | {' | '.join(cells)} |")
+            for metric in DECISIONS:
+                mean = statistics.mean(value(run, metric) for run in store["runs"][row])
+                interval = intervals.get(row, {}).get(metric)
+                more = f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+                cells.append(f"{mean:.3f}{more}")
+            lines.append(f"| {category}, {name.removeprefix('ours, ')} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+DECISIONS = (
+    *("label_free_image_fpr", "label_free_image_f1", "image_f1"),
+    *("label_free_pixel_fpr", "label_free_pixel_f1", "pixel_f1"),
+)
 
 
 # The least that the recipes must reach, mean of three seeds, last epoch.
@@ -306,7 +488,9 @@ def written(text: str, block: str, name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, help="holds bottle, metal_nut and screw")
+    parser.add_argument(
+        "--data", type=Path, help="holds bottle, metal_nut, screw, grid, transistor"
+    )
     parser.add_argument("--weights", type=Path, help="of ResNet18; default: the hub's")
     parser.add_argument("--folder", type=Path, default=Path("build/results"))
     parser.add_argument("--tables", action="store_true", help="measure nothing")
@@ -314,8 +498,11 @@ def main() -> None:
     try:
         store = json.loads(STORE.read_text())
         if not arguments.tables:
-            store["sample_set"] = on_the_sample_set(arguments.folder / "sample_set")
-            store["formats"] = in_both_formats(arguments.folder / "sample_set")
+            drawn = on_the_sample_set(arguments.folder / "sample_set")
+            store["sample_set"] = to_store(drawn)
+            store["sample_set_intervals"] = sample_set_ends(drawn)
+            formats = in_both_formats(arguments.folder / "sample_set")
+            store["formats"], store["formats_judged"] = to_store(formats), judged_formats(formats)
             if arguments.data:
                 folder = arguments.folder / "mvtec_ad"
                 store |= on_real_images(arguments.data, arguments.weights, folder)
@@ -334,8 +521,10 @@ def main() -> None:
 def blocks(store: dict[str, Any]) -> dict[str, str]:
     """Return what stands between the README's markers."""
     return {
-        "results-sample-set": sample_set_table(store["sample_set"]),
-        "results-formats": formats_table(store["formats"]),
+        "results-sample-set": sample_set_table(
+            store["sample_set"], store.get("sample_set_intervals", {})
+        ),
+        "results-formats": formats_table(store["formats"], store.get("formats_judged", {})),
         "results": tables(store),
     }
 

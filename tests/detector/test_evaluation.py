@@ -1,5 +1,6 @@
 """Evaluation and figures say what the maps say, and the sample set is always named."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.metrics import (
 from fastflow_utils.course import plots
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.data.sample_set import make
+from fastflow_utils.detector import intervals
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
 from fastflow_utils.detector.features import extract
@@ -91,6 +93,32 @@ def test_label_free_metrics_are_of_the_models_thresholds(doubtful):
         rate = (called & ~truth).sum() / (~truth).sum()
         assert found[f"{level}_fpr"] == pytest.approx(float(rate)) and 0 < rate < 1
     assert (found["image_threshold"], found["pixel_threshold"]) == (0.6, 0.8)
+
+
+def test_every_metric_has_replicates_around_it_and_an_interval(doubtful):
+    replicates = doubtful.replicates(200)
+    free = doubtful.label_free()
+    found = doubtful.metrics()
+    found |= {f"label_free_{name}": free[name] for name in free if "threshold" not in name}
+    assert replicates.keys() == found.keys()
+    for name, (low, high) in doubtful.intervals(replicates).items():
+        assert replicates[name].shape == (200,), name
+        assert low <= found[name] <= high and low < high, name
+    again = doubtful.replicates(200)
+    assert all((again[name] == values).all() for name, values in replicates.items())
+
+
+def test_a_perfect_ranking_has_a_bound_and_a_split_of_one_kind_has_nothing(doubtful):
+    perfect = replace(doubtful, scores=doubtful.labels.float())
+    found = perfect.intervals(perfect.replicates(50))
+    normal, anomalous = (doubtful.labels == 0).sum(), (doubtful.labels == 1).sum()
+    assert found["image_auroc"] == (intervals.perfect_bound(int(normal), int(anomalous)), 1)
+    assert all(map(math.isnan, found["image_ap"]))
+    alone = replace(doubtful, labels=torch.ones_like(doubtful.labels))
+    missing = alone.replicates(50)
+    assert missing.keys() == perfect.replicates(2).keys()
+    assert all(np.isnan(values).all() for values in missing.values())
+    assert all(map(math.isnan, alone.intervals(missing)["image_auroc"]))
 
 
 def test_per_defect_compares_each_defect_with_the_good_ones(evaluation):

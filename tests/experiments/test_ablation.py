@@ -3,6 +3,7 @@
 import math
 
 import ablation as benchmark
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -10,6 +11,7 @@ from scipy import stats
 
 from fastflow_utils.course import plots
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.bootstrap import of_images, resamples
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.maps import image_score
 from fastflow_utils.detector.metrics import auroc
@@ -19,6 +21,9 @@ from fastflow_utils.experiments import ablation
 from fastflow_utils.experiments.ablation import (
     anomaly_maps,
     compare,
+    holm,
+    image_errors,
+    judge,
     layer_norm,
     leave_one_out,
     paired_differences,
@@ -179,6 +184,102 @@ def test_one_seed_has_an_interval_only_if_it_is_borrowed():
     half = stats.t.ppf(0.975, 4) * 0.01 * math.sqrt(2 / 2)
     assert (borrowed["high"] - borrowed["mean"]).tolist() == pytest.approx([half] * 2)
     assert borrowed["verdict"].tolist() == ["better", "not seen"]
+
+
+# Test images and seeds, several variants
+
+
+def table(rows: dict[str, list[list[float]]], categories: str = "ab") -> pd.DataFrame:
+    """Differences of each variant: on each category, with each seed."""
+    seeds = len(next(iter(rows.values()))[0])
+    columns = pd.MultiIndex.from_product([list(categories), range(seeds)])
+    return pd.DataFrame({v: np.ravel(own) for v, own in rows.items()}, columns).T
+
+
+def test_holms_steps_are_those_of_his_own_example_and_of_scipys_cousin():
+    """By hand: 4 x 0.01, 3 x 0.02, 2 x 0.03 and 1 x 0.04, none below the one before."""
+    assert holm(pd.Series([0.03, 0.01, 0.04, 0.02])).tolist() == pytest.approx(
+        [0.06, 0.04, 0.06, 0.06]
+    )
+    p = np.random.default_rng(0).uniform(size=20) ** 3
+    corrected = holm(pd.Series(p)).to_numpy()
+    assert (corrected >= stats.false_discovery_control(p, method="bh") - 1e-12).all()
+    assert (corrected >= p).all() and (corrected <= np.minimum(1, 20 * p) + 1e-12).all()
+    assert corrected[p.argmin()] == pytest.approx(20 * p.min())
+
+
+def test_the_errors_are_of_pairs_and_averaged_over_seeds():
+    """What is common to both variants cancels, and seeds share the images."""
+    generator = np.random.default_rng(0)
+    common, own = generator.normal(0, 1, (2, 4000))
+    drawn = {("start", "a", 0): common, ("start", "a", 1): common}
+    drawn |= {("v", "a", 0): common + 0.2 * own, ("v", "a", 1): common + 0.4 * own}
+    errors = image_errors(pd.DataFrame(drawn).T, "start")
+    assert errors.index.tolist() == ["v"] and errors.columns.tolist() == ["a"]
+    assert errors.loc["v", "a"] == pytest.approx(0.3 * own.std(ddof=1))
+
+
+def test_judged_by_images_alone_the_interval_is_the_normal_one():
+    errors = pd.DataFrame([[0.03, 0.04]], ["v"], list("ab"))
+    row = judge(table({"v": [[0.05], [0.15]]}), errors).loc["v"]
+    half = stats.norm.ppf(0.975) * 0.05 / 2
+    assert (row["low"], row["high"]) == pytest.approx((0.1 - half, 0.1 + half))
+    assert row["p"] == pytest.approx(2 * stats.norm.sf(0.1 / 0.025))
+    assert row["better"] == "b" and row["verdict"] == "better"
+
+
+def test_judged_by_seeds_alone_it_is_that_of_compare():
+    differences = table({"v": [[0.01, 0.03, 0.02], [0.02, 0.05, 0.04]]})
+    row = judge(differences, pd.DataFrame(0.0, ["v"], list("ab"))).loc["v"]
+    expected = compare(differences).loc["v"]
+    assert (row["low"], row["high"]) == pytest.approx((expected["low"], expected["high"]))
+
+
+def test_verdicts_are_of_all_variants_together_and_of_categories():
+    errors = pd.DataFrame(0.02, list("uvwxyz"), list("ab"))
+    same = [[0.0], [0.0]]
+    rows = {"u": [[0.1], [0.1]], "v": [[-0.1], [-0.1]], "w": [[0.1], [-0.1]], "x": same}
+    rows |= {"y": [[0.03], [0.03]], "z": same}
+    found = judge(table(rows), errors)
+    assert found["verdict"].to_dict() == {
+        "u": "better",
+        "v": "worse",
+        "w": "depends on the category",
+        "x": "cannot be told",
+        "y": "cannot be told",  # alone it would be: p is 0.03
+        "z": "cannot be told",
+    }
+    assert (found.loc["w", "better"], found.loc["w", "worse"]) == ("a", "b")
+    alone = judge(table({"y": rows["y"]}), errors.loc[["y"]])
+    assert alone.loc["y", "verdict"] == "better" and found.loc["y", "low"] > 0
+    assert found.loc[["x", "z"], "p"].tolist() == [1, 1]
+
+
+def test_where_nothing_differs_every_p_value_is_as_likely_as_any_other():
+    """Two categories, three seeds; images and seeds make about as much difference."""
+    generator, found = np.random.default_rng(0), []
+    errors = pd.DataFrame(0.02, ["v"], list("ab"))
+    for _ in range(150):
+        of_images, of_seeds = generator.normal(0, 0.02, 2), generator.normal(0, 0.03, (2, 3))
+        rows = (of_images[:, None] + of_seeds).tolist()
+        found.append(judge(table({"v": rows}), errors).loc["v", "p"])
+    assert stats.kstest(found, "uniform").pvalue > 0.05
+
+
+def test_so_it_is_with_the_errors_of_the_bootstrap():
+    """Two detectors alike, on the same 40 images."""
+    generator, labels = np.random.default_rng(1), np.repeat([0, 1], 20)
+    weights, found = resamples(labels, count=300), []
+    for _ in range(100):
+        images = generator.normal(size=40) + 1.5 * labels
+        scores = {v: images + 0.7 * generator.normal(size=40) for v in ("start", "v")}
+        values = pd.Series({(v, "a", 0): auroc(each, labels) for v, each in scores.items()})
+        drawn = {
+            (v, "a", 0): of_images(each, labels, weights)["auroc"] for v, each in scores.items()
+        }
+        errors = image_errors(pd.DataFrame(drawn).T, "start")
+        found.append(judge(paired_differences(values, "start"), errors).loc["v", "p"])
+    assert stats.kstest(found, "uniform").pvalue > 0.05
 
 
 def test_a_category_has_no_part_in_what_the_others_choose():

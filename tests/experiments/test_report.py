@@ -1,6 +1,7 @@
 """A report: what makes one row, what stays out of it and is said, and the four formats."""
 
 import io
+import itertools
 import json
 import math
 import os
@@ -9,6 +10,7 @@ from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,6 +18,7 @@ from fastflow_utils.data.layout import MVTEC_AD, SAMPLE_SET
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
 from fastflow_utils.experiments.recipes import recipe_for
+from fastflow_utils.experiments.records import write_replicates
 from fastflow_utils.experiments.report import FORMATS, collect, report
 from fastflow_utils.experiments.tables import (
     CATEGORIES,
@@ -346,7 +349,8 @@ def test_cells_are_rounded_and_missing_ones_are_dashes(both: Path, name: str):
 
 def test_csv_has_a_line_for_each_cell_and_rounds_nothing(both: Path):
     read = pd.read_csv(io.StringIO(report(both, "csv")))
-    assert list(read.columns) == ["table", "row", "category", "mean", "std", "seeds", "source"]
+    columns = "table row category mean low high std seeds source"
+    assert list(read.columns) == columns.split()
     assert not read.duplicated(["table", "row", "category"]).any()
     assert (read.groupby(["table", "row"])["category"].nunique() == 16).all()
     assert read["source"].notna().all()
@@ -356,6 +360,8 @@ def test_csv_has_a_line_for_each_cell_and_rounds_nothing(both: Path):
             written = read.loc[(each.title, row)].loc[each.means.columns]
             assert written["mean"].equals(each.means.loc[row].rename("mean"))
             assert written["std"].equals(each.spreads.loc[row].rename("std"))
+            for name, end in zip(("low", "high"), each.ends, strict=True):
+                assert written[name].equals(end.loc[row].rename(name))
 
 
 def test_markdown_has_as_many_cells_in_every_row(both: Path):
@@ -399,6 +405,31 @@ def test_latex_has_nothing_in_it_that_does_not_compile(both: Path):
     assert text.count("{") == text.count("}") and text.count("$") == 2 * text.count(r"$\pm$")
     begun, ended = (re.findall(rf"\\{word}{{(\w+)}}", code) for word in ("begin", "end"))
     assert sorted(begun) == sorted(ended)
+
+
+@every_format
+def test_runs_that_left_resamples_have_intervals_in_every_format(tmp_path: Path, name: str):
+    """Two seeds of tile with them; of wood one run is from before there were any."""
+    for seed, category in itertools.product((0, 1), ("tile", "wood")):
+        place = write(tmp_path, category, seed, 0.5)
+        if (seed, category) != (0, "wood"):
+            write_replicates(place, {"aupro": np.linspace(0.3, 0.7, 101)})
+    (section,) = (each for each in collect(tmp_path).sections if each.metric == "aupro")
+    low, high = (end.loc["ours, resnet18"] for end in section.ends)
+    assert (low["Tile"], high["Tile"]) == pytest.approx((0.31, 0.69))
+    assert low.drop("Tile").isna().all() and high.drop("Tile").isna().all()
+    cells = section.cells().loc["ours, resnet18"]
+    assert cells[["Tile", "Wood"]].tolist() == ["0.500 (0.310–0.690)", "0.500 ± 0.000"]
+    written = report(tmp_path, name).replace("--", "–").replace(r"$\pm$", "±")
+    expected = ["0.31"] if name == "csv" else ["0.500 (0.310–0.690)", "0.500 ± 0.000"]
+    assert all(each in written for each in expected)
+
+
+def test_resamples_that_cannot_be_read_are_told(tmp_path: Path):
+    write(tmp_path, "tile")
+    (write(tmp_path, "wood") / "bootstrap.npz").write_bytes(b"PK\3\4 no")
+    assert rows(tmp_path)["Wood"].isna().all()
+    assert re.search("cannot be read: runs/resnet18/wood.*holds no replicates", notes(tmp_path))
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path):

@@ -4,15 +4,18 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy import stats
 
 from fastflow_utils.data.layout import MVTEC_AD, SAMPLE_SET
 from fastflow_utils.data.official import OFFICIAL_COUNTS
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
 from fastflow_utils.experiments.recipes import recipe_for
+from fastflow_utils.experiments.records import read_replicates
 from fastflow_utils.experiments.run import run
 from fastflow_utils.experiments.tables import (
     CATEGORIES,
@@ -123,6 +126,7 @@ def test_a_run_is_read_back(tiny: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert runs["data"].tolist() == [tiny.name] and runs["precision"].tolist() == [
         recipe.precision
     ]
+    assert runs["intervals"][0].keys() == read_replicates(tmp_path / "runs" / "disc").keys()
     means, _ = tables.mean_and_spread(runs, "pixel_auroc")
     assert means.to_dict() == {name: done.metrics["pixel_auroc"] for name in ("Avg", "disc")}
 
@@ -181,6 +185,68 @@ def test_runs_that_do_not_belong_together_are_refused():
     both = [metrics("tile", 0, 0.9), metrics("wood", 0, 0.9, SAMPLE_SET)]
     with pytest.raises(FastFlowError, match="several data sets"):
         tables.mean_and_spread(tables.as_runs(both), "image_auroc")
+
+
+# Intervals
+
+
+def with_replicates(seeds: int, noise: float, own: float = 0.0) -> list[dict[str, object]]:
+    """Runs on two categories of a factory: replicates with ``noise``, seeds ``own`` apart."""
+    found = []
+    for category in ("gear", "lid"):
+        drawn = np.random.default_rng(len(category)).normal(0, noise, 20_000)
+        for seed in range(seeds):
+            value = 0.8 + own * seed
+            replicates = {"pixel_auroc": value + drawn}
+            found.append(metrics(category, seed, value, "factory", replicates=replicates))
+    return found
+
+
+def test_the_interval_of_one_seed_is_of_the_images_and_that_of_the_average_is_narrower():
+    row = tables.estimates(tables.as_runs(with_replicates(1, 0.02)), "pixel_auroc")
+    half = (row["high"] - row["low"]) / 2
+    assert half["gear"] == pytest.approx(1.96 * 0.02, rel=0.03)
+    assert half["Avg"] == pytest.approx(1.96 * 0.02 / math.sqrt(2), rel=0.03), "independent"
+    assert row["images"]["gear"] == pytest.approx((row["low"]["gear"], row["high"]["gear"]))
+    assert row["spread"].isna().all() and (row["seeds"] == 1).all()
+
+
+def test_the_same_images_with_more_seeds_do_not_make_the_images_interval_narrower():
+    one, three = (
+        tables.estimates(tables.as_runs(with_replicates(seeds, 0.02)), "pixel_auroc")
+        for seeds in (1, 3)
+    )
+    assert three["low"].tolist() == pytest.approx(one["low"].tolist())
+
+
+def test_images_and_seeds_together_are_wider_than_each():
+    row = tables.estimates(tables.as_runs(with_replicates(3, 0.02, own=0.01)), "pixel_auroc")
+    low, high = row["images"]["gear"]
+    of_seeds = stats.t.ppf(0.975, 2) * 0.01 / math.sqrt(3)
+    below = math.hypot(0.81 - low, of_seeds)
+    assert row["low"]["gear"] == pytest.approx(0.81 - below)
+    assert row["high"]["gear"] == pytest.approx(0.81 + math.hypot(high - 0.81, of_seeds))
+    assert row["seeds"].tolist() == [3, 3, 3] and row["spread"]["gear"] == pytest.approx(0.01)
+
+
+def test_no_interval_without_replicates_of_all_runs_and_metrics():
+    runs = with_replicates(2, 0.02)
+    del runs[0]["replicates"]
+    row = tables.estimates(tables.as_runs(runs), "pixel_auroc")
+    assert row["low"][["Avg", "gear"]].isna().all() and row["low"]["lid"] < row["mean"]["lid"]
+    other = tables.estimates(tables.as_runs(runs), "image_auroc")
+    assert other["low"].isna().all() and other["mean"].notna().all()
+
+
+def test_a_perfect_auroc_keeps_the_bound_of_its_runs():
+    perfect = {"replicates": {"image_auroc": np.ones(9)}, "intervals": {"image_auroc": [0.86, 1]}}
+    runs = [metrics("gear", seed, 1.0, "factory", **perfect) for seed in (0, 1)]
+    runs += [metrics("lid", seed, 1.0, "factory") for seed in (0, 1)]
+    row = tables.estimates(tables.as_runs(runs), "image_auroc")
+    assert (row["low"]["gear"], row["high"]["gear"]) == (0.86, 1.0)
+    ends = tables.bounds("image_auroc", {"ours": tables.as_runs(runs)})
+    shown = tables.cells(*tables.table("image_auroc", {"ours": tables.as_runs(runs)}), 2, ends)
+    assert shown.loc["ours"].tolist() == ["1.00 ± 0.00", "1.00 (0.86–1.00)", "1.00 ± 0.00"]
 
 
 # Tables
@@ -274,7 +340,8 @@ def test_stored_benchmarks_are_runs_too():
     """What notebook 07 reads: three seeds of the default recipe on three real categories."""
     import results
 
-    store = json.loads(results.STORE.read_text())["runs"]
-    runs = tables.as_runs(store[f"efficientnet_lite0 {name}"][0] for name in results.CATEGORIES)
-    assert set(runs["category"]) == set(results.CATEGORIES) and not runs["sample_set"].any()
+    store = json.loads(results.STORE.read_text())
+    names = list(store["images"])
+    runs = tables.as_runs(store["runs"][f"efficientnet_lite0 {name}"][0] for name in names)
+    assert set(runs["category"]) == set(names) and not runs["sample_set"].any()
     assert isinstance(runs, pd.DataFrame) and (runs["image_size"] == 256).all()
