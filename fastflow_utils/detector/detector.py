@@ -3,7 +3,7 @@
 A method says how anomalous each position of the feature maps is (:meth:`Detector.maps`), on a
 scale of its own. Everything after that is the same for all, so that tables compare methods and
 nothing else: held-out normal images make the scale common and set the thresholds, levels are
-averaged and smoothed at image size, and the highest pixels are the image's score.
+averaged and smoothed at image size, and the highest positions are the image's score.
 """
 
 import json
@@ -23,7 +23,14 @@ from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.choices import METHODS, require_model
 from fastflow_utils.detector.features import Features, extract
-from fastflow_utils.detector.maps import check_map_options, combine, image_score, level_map
+from fastflow_utils.detector.maps import (
+    KNOTS,
+    check_map_options,
+    combine,
+    image_score,
+    level_map,
+    level_scale,
+)
 from fastflow_utils.errors import FastFlowError
 
 if TYPE_CHECKING:
@@ -89,6 +96,18 @@ def upper_quantile(scores: Tensor, share: float) -> Tensor:
     return torch.nextafter(value, value.new_tensor(math.inf))  # ">= threshold" is anomalous
 
 
+def _expected_spread(highest: Tensor, spread: Tensor) -> Tensor:
+    """Return the standard deviation (1 + L,) of t over normal images, of which few may be there.
+
+    As if two more images had been seen that differ by a fifth of the ``spread`` (1 + L,) of the
+    positions, about what levels of real images show: of one image alone nothing is known, of two
+    little, and of twenty these two change a twentieth.
+    """
+    prior, more = 2, len(highest) - 1
+    seen = highest.var(0, correction=0) * len(highest)
+    return ((seen + prior * (spread / 5) ** 2) / (more + prior)).sqrt().clamp_min(1e-6)
+
+
 class Detector(nn.Module):
     r"""From an image's features to its anomaly map and score, whatever the method.
 
@@ -99,14 +118,14 @@ class Detector(nn.Module):
         backbone: The frozen network.
         maps: How many maps :meth:`maps` returns.
         smoothing: Standard deviation of the Gaussian blur of the anomaly map, in pixels.
-        top: Share of the pixels whose mean is the image score.
+        top: Share of the positions whose mean counts in the image score.
 
     Attributes:
         method: Its name among :data:`~fastflow_utils.detector.choices.METHODS`.
-        heavy_tail: As for :func:`~fastflow_utils.detector.maps.level_map`: in general, nothing
-            bounds how far from normal a position may be.
-        level_mean: (L,) mean of :meth:`maps` over held-out normal images, by map.
-        level_std: (L,) its standard deviation. Both are set by :meth:`calibrate`.
+        level_scale: (L, 65), for each of :meth:`maps` what
+            :func:`~fastflow_utils.detector.maps.level_scale` says of held-out normal images.
+        score_mean: (1 + L,) mean over these images of what :meth:`judge` adds up.
+        score_std: (1 + L,) its standard deviation. :meth:`calibrate` sets all three.
         image_threshold: A score from here on means "anomalous"; infinite before calibration.
         pixel_threshold: The same for a pixel of the anomaly map.
 
@@ -115,9 +134,9 @@ class Detector(nn.Module):
     """
 
     method: ClassVar[str]
-    heavy_tail: ClassVar[bool] = True
-    level_mean: Tensor
-    level_std: Tensor
+    level_scale: Tensor
+    score_mean: Tensor
+    score_std: Tensor
     image_threshold: Tensor
     pixel_threshold: Tensor
 
@@ -127,8 +146,9 @@ class Detector(nn.Module):
         self.backbone = backbone
         self.smoothing = smoothing
         self.top = top
-        self.register_buffer("level_mean", torch.zeros(maps))
-        self.register_buffer("level_std", torch.ones(maps))
+        self.register_buffer("level_scale", torch.linspace(0, 1, KNOTS).repeat(maps, 1))
+        self.register_buffer("score_mean", torch.zeros(1 + maps))
+        self.register_buffer("score_std", torch.ones(1 + maps))
         self.register_buffer("image_threshold", torch.tensor(math.inf))
         self.register_buffer("pixel_threshold", torch.tensor(math.inf))
 
@@ -244,14 +264,18 @@ class Detector(nn.Module):
                 "the model gives maps that are not finite: train it again; FastFlow, with a "
                 "smaller learning rate or clamp"
             )
-        means = torch.stack([level.mean() for level in levels])
-        stds = torch.stack([level.std(correction=0).clamp_min(1e-6) for level in levels])
-        for one in (self, detector):  # the inference form has copies of its own
-            one.level_mean.copy_(means)
-            one.level_std.copy_(stds)
-        maps, scores = zip(*(detector.judge(batch) for batch in batches), strict=True)
-        self.image_threshold.copy_(upper_quantile(torch.cat(scores), image_fpr))
-        self.pixel_threshold.copy_(upper_quantile(torch.cat(maps).flatten(), pixel_fpr))
+        # A copy, for the inference form has buffers of its own; so on until the thresholds.
+        for one in (self, detector):
+            one.level_scale.copy_(torch.stack([level_scale(level) for level in levels]))
+        maps = torch.cat([detector._combined(each) for each in raw])
+        highest = detector._highest(maps, levels)
+        spread = torch.stack([each.std(correction=0) for each in (maps, *levels)])
+        for one in (self, detector):
+            one.score_mean.copy_(highest.mean(0))
+            one.score_std.copy_(_expected_spread(highest, spread))
+        scores = torch.cat([detector.judge(batch)[1] for batch in batches])
+        self.image_threshold.copy_(upper_quantile(scores, image_fpr))
+        self.pixel_threshold.copy_(upper_quantile(maps.flatten(), pixel_fpr))
 
     def forget_thresholds(self) -> None:
         """Make them infinite again: what was learnt earlier says nothing of what comes."""
@@ -268,8 +292,8 @@ class Detector(nn.Module):
     def level_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return each of :meth:`maps` as :func:`~fastflow_utils.detector.maps.level_map` has it.
 
-        Its scale is the mean and standard deviation over the positions of held-out normal images,
-        so levels of any size and depth compare.
+        Its scale is how rare a value is among the positions of held-out normal images, so levels
+        of any size and depth compare.
 
         Args:
             features: One (B, C_l, H_l, W_l) for each level.
@@ -291,18 +315,28 @@ class Detector(nn.Module):
         """
         return self._combined(self.maps(features))
 
-    def score(self, anomaly_map: Tensor) -> Tensor:
-        """Return the score (B,) of each map: :func:`image_score` with this model's share."""
-        return image_score(anomaly_map, self.top)
-
     def judge(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the anomaly map (B, 1, H, W) and the image score (B,); higher is more anomalous.
+        r"""Return the anomaly map (B, 1, H, W) and the image score (B,); higher is more anomalous.
 
-        Evaluation, prediction and calibration ask here. The score is :meth:`score` of the map;
-        a method whose score is another defines this anew.
+        .. math:: s = z_0 + \max_l z_l, \qquad z = \frac{t - \mathrm{mean}(t)}{\mathrm{std}(t)}
+
+        :math:`t_0` is the mean of the anomaly map's highest values, :math:`t_l` that of level l's
+        map of :meth:`maps` (:func:`~fastflow_utils.detector.maps.image_score`), mean and standard
+        deviation are over held-out normal images. So the score counts in standard deviations of
+        normal images, both where all levels agree and what one level alone sees: around 0 for
+        normal images, and without a bound.
+
+        Evaluation, prediction and calibration ask here. A method whose score is another defines
+        this anew.
         """
-        anomaly_map = self.anomaly_map(features)
-        return anomaly_map, self.score(anomaly_map)
+        maps = self.maps(features)
+        anomaly_map = self._combined(maps)
+        z = (self._highest(anomaly_map, maps) - self.score_mean) / self.score_std
+        return anomaly_map, z[:, 0] + z[:, 1:].amax(1)
+
+    def score(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the image score (B,) of :meth:`judge`."""
+        return self.judge(features)[1]
 
     def for_inference(self) -> "Detector":
         """Return the form to evaluate and predict with."""
@@ -340,8 +374,11 @@ class Detector(nn.Module):
             )
 
     def _level_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        scales = zip(maps, self.level_mean, self.level_std, strict=True)
-        return [level_map(one, mean, std, heavy_tail=self.heavy_tail) for one, mean, std in scales]
+        return [level_map(one, scale) for one, scale in zip(maps, self.level_scale, strict=True)]
+
+    def _highest(self, anomaly_map: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Return t of :meth:`judge`, (B, 1 + L)."""
+        return torch.stack([image_score(each, self.top) for each in (anomaly_map, *maps)], dim=1)
 
     def _combined(self, maps: Sequence[Tensor]) -> Tensor:
         return combine(self._level_maps(maps), self.backbone.image_size, self.smoothing)

@@ -22,6 +22,7 @@ neighbours. Longer chains add up the shares of their layers: the total is exact,
 positions is then a convention, by which each layer counts where it acts.
 
 Any H x W works, and may change from call to call: nothing in a layer depends on the position.
+:class:`PositionNorm` alone does, and keeps to the H x W that it was made for.
 
 References:
     - Yu et al., FastFlow: Unsupervised Anomaly Detection and Localization via 2D Normalizing
@@ -51,6 +52,7 @@ __all__ = [
     "FlowStep",
     "Kernels",
     "Permutation",
+    "PositionNorm",
     "Subnet",
     "Whitening",
     "conv_subnet",
@@ -71,6 +73,7 @@ class FlowOptions:
         hidden_ratio: Hidden channels of each subnet for each channel that it reads.
         clamp: Bound on each coupling's log-scale.
         whiten: Begin with :class:`Whitening`.
+        position: Before that, standardise each position by itself: :class:`PositionNorm`.
 
     Raises:
         FastFlowError: If a value is out of range.
@@ -86,6 +89,7 @@ class FlowOptions:
     hidden_ratio: float = 1.0
     clamp: float = 2.0
     whiten: bool = True
+    position: bool = False
 
     def __post_init__(self) -> None:
         if self.kernels not in get_args(Kernels):
@@ -286,6 +290,98 @@ class Whitening(FlowLayer):
         self.initialised.fill_(True)
 
 
+class PositionNorm(FlowLayer):
+    r"""Standardise each channel at each position: :math:`z_{ci} = (x_{ci} - \mu_{ci}) / \sigma_{ci}`.
+
+    log|det dz/dx| = -sum_ci log sigma_ci; the share of position i is its part of the sum. So the
+    flow knows where it is: what is normal at one place of an aligned object may not be at
+    another. No other layer can tell, for convolutions do the same everywhere.
+
+    Mean and variance of n images at one position are uncertain, so both are shrunk towards those
+    of the channel by what n images are worth (empirical Bayes; m and s are of the n images at
+    this position, m_c is the mean and s_c^2 the mean of s^2 over all positions):
+
+    .. math:: \mu_{ci} = w\,m_{ci} + (1 - w)\,m_c, \quad
+        w = \frac{\tau_c^2}{\tau_c^2 + s_c^2 / n}, \qquad
+        \sigma_{ci}^2 = \frac{(n - 1)\,s_{ci}^2 + \nu\,s_c^2}{n - 1 + \nu}
+
+    with :math:`\tau_c^2` the variance of the positions' true means: that of m less s_c^2 / n.
+    Where all positions are alike, tau is 0 and all get the mean of the channel. The prior is
+    worth nu = 10 images.
+
+    The first batch seen in training mode sets mu and sigma, or :meth:`measure` sets them from
+    any number of batches. They are not trained.
+
+    Args:
+        channels: C.
+        size: H and W, from then on those of every x.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> where = 5 * torch.randn(2, 6, 6)  # what is normal differs from place to place
+        >>> z, _ = PositionNorm(2, (6, 6))(where + torch.randn(200, 2, 6, 6))
+        >>> bool(z.mean(0).abs().max() < 0.1), round(z.std().item(), 1)
+        (True, 1.0)
+    """
+
+    PRIOR = 10
+
+    mean: Tensor
+    log_std: Tensor
+    initialised: Tensor
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, *size))
+        self.register_buffer("log_std", torch.zeros(channels, *size))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def local(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and -sum_c log sigma_ci; the first call in training mode initialises."""
+        self._check(x)
+        if self.training and not self.initialised:
+            self.measure([x])
+        return (x - self.mean) * (-self.log_std).exp(), self._shares(x)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x = sigma z + mu and its log-determinant."""
+        self._check(z)
+        return z * self.log_std.exp() + self.mean, -self._shares(z).sum(dim=(1, 2, 3))
+
+    @torch.no_grad()
+    def measure(self, batches: Iterable[Tensor]) -> None:
+        """Set mu and sigma from batches (B, C, H, W) of normal features, two images at least."""
+        count, mean = 0, torch.zeros_like(self.mean, dtype=torch.float64)
+        squares = torch.zeros_like(mean)  # of the differences from the mean so far
+        for x in batches:
+            self._check(x)
+            here, old = x.double(), count
+            count += len(x)
+            step = here.mean(0) - mean
+            mean += step * (len(x) / count)
+            squares += (here - here.mean(0)).square().sum(0) + step**2 * (old * len(x) / count)
+        if count < 2:
+            raise FastFlowError(f"{count} images: expected two or more, to see how they vary")
+        variance = squares / (count - 1)
+        whole, noise = (each.mean((1, 2), keepdim=True) for each in (mean, variance))
+        true = (mean.var((1, 2), correction=0, keepdim=True) - noise / count).clamp_min(0)
+        weight = true / (true + noise / count).clamp_min(1e-30)
+        shrunk = ((count - 1) * variance + self.PRIOR * noise) / (count - 1 + self.PRIOR)
+        self.mean.copy_(whole + weight * (mean - whole))
+        self.log_std.copy_(0.5 * shrunk.clamp_min(1e-12).log())  # a dead channel stays as it is
+        self.initialised.fill_(True)
+
+    def _shares(self, x: Tensor) -> Tensor:
+        return -self.log_std.sum(0, keepdim=True).expand(len(x), 1, *self.mean.shape[1:])
+
+    def _check(self, x: Tensor) -> None:
+        if x.shape[1:] != self.mean.shape:
+            raise FastFlowError(
+                f"features {tuple(x.shape)}: expected (B, {', '.join(map(str, self.mean.shape))}), "
+                "the size that this flow's PositionNorm was made for"
+            )
+
+
 class Permutation(FlowLayer):
     r"""Shuffle the channels: :math:`z_c = x_{\pi(c)}`, with a fixed random permutation.
 
@@ -458,11 +554,12 @@ class FlowStep(_Chain):
 
 
 class Flow(_Chain):
-    """A chain of flow steps, after whitening if asked for: x <-> z for one feature map.
+    """A chain of flow steps, after what standardises if asked for: x <-> z for one feature map.
 
     Args:
         channels: C >= 2.
-        options: Steps, kernels, hidden channels, clamp, whitening.
+        options: Steps, kernels, hidden channels, clamp, whitening, position.
+        size: H and W of the features, for a flow that knows positions.
         subnet: Builds each coupling's subnet. Default: :func:`conv_subnet`.
         generator: For the permutations.
 
@@ -478,12 +575,29 @@ class Flow(_Chain):
         channels: int,
         options: FlowOptions = FlowOptions(),
         *,
+        size: tuple[int, int] | None = None,
         subnet: Subnet | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        whitening: list[FlowLayer] = [Whitening(channels)] if options.whiten else []
+        first: list[FlowLayer] = []
+        if options.position:
+            if size is None:
+                raise FastFlowError("a flow that knows positions needs the features' size=(H, W)")
+            first.append(PositionNorm(channels, size))
+        if options.whiten:
+            first.append(Whitening(channels))
         steps = (
             FlowStep(channels, options.kernel_size(i), options, subnet=subnet, generator=generator)
             for i in range(options.steps)
         )
-        super().__init__([*whitening, *steps])
+        super().__init__([*first, *steps])
+
+    def prepare(self, batches: Iterable[Tensor]) -> None:
+        """Let what must see all training images measure them: positions, if there is such a layer.
+
+        Args:
+            batches: (B, C, H, W) each; read only if they are needed.
+        """
+        for layer in self.layers:
+            if isinstance(layer, PositionNorm):
+                layer.measure(batches)

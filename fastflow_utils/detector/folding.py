@@ -9,7 +9,8 @@ with them when it is made:
 - with the division by the clamp folded into the weights, the soft clamp
   :math:`s = \alpha\tanh(\tilde s/\alpha)` is :math:`2\alpha\,\sigma(2\tilde s/\alpha) - \alpha`,
   whose sigmoid takes a fifth of tanh's time;
-- what does not depend on the image is added to the log-determinant once;
+- what does not depend on the image is added to the log-determinant once, at each position its own
+  where the flow knows positions;
 - tensors lie channels last, as convolutions on CPUs like them, and few images are in work at a
   time, so that they stay in the processor's cache.
 
@@ -34,6 +35,7 @@ from fastflow_utils.detector.flows import (
     FlowLayer,
     FlowStep,
     Permutation,
+    PositionNorm,
     Whitening,
 )
 from fastflow_utils.errors import FastFlowError
@@ -92,7 +94,10 @@ class FoldedFlow(FlowLayer):
         constant = start.new_zeros(())
         steps: list[nn.Module] = []
         for layer in _layers(flow):
-            if type(layer) is AffineCoupling:
+            if type(layer) is PositionNorm and not steps and matrix is start:
+                steps.append(_Scaling(layer))
+                constant = constant - layer.log_std.sum(0, keepdim=True)
+            elif type(layer) is AffineCoupling:
                 steps.append(_FoldedStep(matrix, offset, layer))
                 matrix, offset = start, torch.zeros_like(offset)
             else:
@@ -140,6 +145,23 @@ class _Convolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved x."""
         return F.conv2d(x, self.weight, self.bias, padding="same")
+
+
+class _Scaling(nn.Module):
+    """A scale and an offset for each channel and position."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, layer: PositionNorm) -> None:
+        super().__init__()
+        scale = (-layer.log_std).exp()
+        self.register_buffer("scale", scale)
+        self.register_buffer("offset", -layer.mean * scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scaled x."""
+        return torch.addcmul(self.offset, x, self.scale)
 
 
 class _FoldedStep(nn.Module):
@@ -198,7 +220,8 @@ def _then(layer: FlowLayer, matrix: Tensor, offset: Tensor) -> tuple[Tensor, Ten
         return matrix[layer.order], offset[layer.order], matrix.new_zeros(())
     raise NotFoldableError(
         f"cannot fold the layer {type(layer).__name__}: expected Whitening, ActNorm, Permutation "
-        "or AffineCoupling, not a subclass of them; use the flow itself"
+        "or AffineCoupling, not a subclass of them, and PositionNorm at the start only; use the "
+        "flow itself"
     )
 
 
@@ -222,10 +245,12 @@ def _subnet_convolutions(subnet: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d]:
 
 def _compare(flow: Flow, folded: FoldedFlow) -> None:
     """Compare both on noise, coloured as whitening expects its input."""
-    noise = torch.randn(1, _channels(flow), 4, 4, generator=torch.Generator().manual_seed(0))
+    first = next(_layers(flow), None)
+    size = first.mean.shape[1:] if isinstance(first, PositionNorm) else (4, 4)
+    noise = torch.randn(1, _channels(flow), *size, generator=torch.Generator().manual_seed(0))
     x = noise.to(_device(flow), torch.float64)
-    for layer in _layers(flow):
-        x = layer.inverse(x)[0] if isinstance(layer, Whitening) else x
+    for layer in reversed(list(_layers(flow))):
+        x = layer.inverse(x)[0] if isinstance(layer, Whitening | PositionNorm) else x
     for name, ours, theirs in zip(("z", "log-det"), folded.local(x), flow.local(x), strict=True):
         difference, size = (ours - theirs).abs().max(), theirs.abs().max().clamp_min(1)
         if not difference <= TOLERANCE * size:  # NaN fails, too

@@ -19,65 +19,70 @@ __all__ = [
     "combine",
     "image_score",
     "level_map",
+    "level_scale",
 ]
 
-NORMAL_LEVEL = 1 / (1 + math.exp(1))
-"""The anomaly map where every level's likelihood is that of held-out normal images: 0.27."""
+DECADES = 4
+"""How many powers of ten of rarity a map can tell: one in 10^4 is a map's 1."""
+
+KNOTS = 65
+"""How many values a scale keeps, 16 for each power of ten and the lowest."""
+
+NORMAL_LEVEL = math.log10(2) / DECADES
+"""The anomaly map where every level is at its median over held-out normal images: 0.075."""
 
 
-TAIL = 5.0
-"""Standard deviations above normal from which a heavy tail begins."""
+def level_scale(normal: Tensor) -> Tensor:
+    r"""Return the values that a share 1, ..., 10^-4 of normal positions reach.
 
-
-def level_map(
-    nll: Tensor,
-    mean: Tensor | float,
-    std: Tensor | float,
-    bounded: bool = True,
-    heavy_tail: bool = False,
-) -> Tensor:
-    r"""Return how surprising each position of one level is, on a scale of its own.
-
-    .. math:: a_l(i) = \sigma(u_l(i) - 1), \qquad u_l(i) = \frac{n_l(i) - \mu_l}{s_l}
-
-    Levels of any size and depth compare. The logistic function bounds what a single level can
-    say: one standard deviation above normal is 0.5, and nothing is more than 1.
-
-    In float32 it is exactly 1 from u = 18 on, where distances that nobody has learnt to bound only
-    begin to tell defects apart: all would be ties. With ``heavy_tail``, what is missing to 1
-    shrinks as 1 / u above u = 5 instead of exponentially,
-
-    .. math:: a = 1 - \frac{q}{1 + (1 - q)(u - 5)}, \qquad q = 1 - \sigma(4),
-
-    which goes on with the same value and slope, and still tells u = 200 from u = 200.5. Either
-    way the order of a level's positions is that of n_l: the function says nothing else.
+    .. math:: q_k: \; P(n_l \ge q_k) = 10^{-4k/64}, \qquad k = 0, \dots, 64
 
     Args:
-        nll: :math:`n_l(i)`, the negative log-likelihood (B, 1, H_l, W_l), nats per dimension; or
-            any other map that is higher where it is more anomalous.
-        mean: :math:`\mu_l`, its mean over the positions of held-out normal images.
-        std: :math:`s_l`, its standard deviation over them, above 0.
-        bounded: False returns u_l itself.
-        heavy_tail: What bounds it above u_l = 5.
+        normal: A level's map over held-out normal images, of any shape. With fewer than 10^4
+            positions the rarest value stands for all that are rarer.
 
     Returns:
-        (B, 1, H_l, W_l), in [0, 1] if bounded; higher is more anomalous.
+        (65,), in ascending order.
 
     Example:
-        >>> level_map(torch.tensor([2.0, 3.0]), mean=2.0, std=1.0)
-        tensor([0.2689, 0.5000])
-        >>> far = torch.tensor([30.0, 60.0])
-        >>> level_map(far, 2.0, 1.0), level_map(far, 2.0, 1.0, heavy_tail=True)
-        (tensor([1., 1.]), tensor([0.9992, 0.9997]))
+        >>> level_scale(torch.arange(1001.0))[[0, 16, 32, 48]]  # all, a tenth, a hundredth, ...
+        tensor([   0.,  900.,  990.,  999.])
     """
-    u = (nll - mean) / std
-    if not bounded:
-        return u
-    logistic = torch.sigmoid(u - 1)
-    if not heavy_tail:
-        return logistic
-    q = 1 / (1 + math.exp(TAIL - 1))
-    return torch.where(u > TAIL, 1 - q / (1 + (1 - q) * (u - TAIL)), logistic)
+    values = normal.flatten().double().sort().values
+    exponents = torch.linspace(0, DECADES, KNOTS, dtype=torch.float64, device=values.device)
+    place = (1 - 10**-exponents) * (len(values) - 1)
+    below = place.long().clamp_max(len(values) - 1)
+    above = (below + 1).clamp_max(len(values) - 1)
+    return torch.lerp(values[below], values[above], place - below).to(normal.dtype)
+
+
+def level_map(values: Tensor, scale: Tensor) -> Tensor:
+    r"""Return how rare each position of one level is among normal ones, in powers of ten.
+
+    .. math:: a_l(i) = \min\left( 1, \; -\tfrac14 \log_{10} P(n_l \ge n_l(i)) \right)
+
+    P is of held-out normal images, whatever scale n_l has: levels of any size and depth compare,
+    and so do methods. One normal position in ten reaches 0.25, one in a hundred 0.5, one in a
+    thousand 0.75, one in ten thousand 1, which bounds what a single level can say. In between the
+    scale is linear, so the order of a level's positions is that of n_l.
+
+    Args:
+        values: :math:`n_l(i)`, (B, 1, H_l, W_l): the negative log-likelihood, or any other map
+            that is higher where it is more anomalous.
+        scale: What :func:`level_scale` returns for held-out normal images.
+
+    Returns:
+        (B, 1, H_l, W_l), in [0, 1]; higher is more anomalous.
+
+    Example:
+        >>> scale = level_scale(torch.arange(10001.0))
+        >>> level_map(torch.tensor([-5.0, 9000.0, 9990.0, 20000.0]), scale)
+        tensor([0.0000, 0.2500, 0.7500, 1.0000])
+    """
+    knot = torch.searchsorted(scale, values.detach().contiguous()).clamp(1, len(scale) - 1)
+    low, high = scale[knot - 1], scale[knot]
+    part = (values - low) / (high - low).clamp_min(torch.finfo(scale.dtype).tiny)
+    return (knot - 1 + part.clamp(0, 1)) / (len(scale) - 1)
 
 
 def combine(
@@ -160,7 +165,7 @@ def check_map_options(image_size: int, smoothing: float, top: float) -> None:
 
 
 def image_score(anomaly_map: Tensor, top: float = 0.01) -> Tensor:
-    """Return the mean of the highest values of each map: one score for each image.
+    """Return the mean of the highest values of each map.
 
     The maximum alone hangs on a single pixel; the mean over all would drown a small defect.
 

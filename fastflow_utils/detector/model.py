@@ -42,7 +42,6 @@ class FlowDetector(Detector):
     """
 
     method = "fastflow"
-    heavy_tail = False
 
     def __init__(
         self,
@@ -116,8 +115,9 @@ class FastFlow(FlowDetector):
     :math:`z_l = f_l(h_l)` of the same shape, with :math:`z_l \sim N(0, I)` for normal images.
     Where the image is anomalous, z is far from 0.
 
-    Whitening, the flow's first layer, makes the features standard and uncorrelated, and accounts
-    for it. Published code has a LayerNorm with a trainable scale there and leaves its
+    What comes before the flow's steps makes the features standard: :class:`PositionNorm`, where
+    asked for, each position by itself, and whitening all together, so that channels are
+    uncorrelated, too. Both account for it. Published code has a LayerNorm with a trainable scale there and leaves its
     log-determinant out of the loss, which then falls without bound as the scale shrinks.
 
     Its flows are the readable layers, which learn, with or without gradients. To evaluate and to
@@ -163,7 +163,10 @@ class FastFlow(FlowDetector):
         with _SEEDED, torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would seed the caller's GPUs, too.
             torch.default_generator.manual_seed(seed)
-            flows = [Flow(channels, flow, subnet=subnet) for channels in backbone.channels]
+            flows = [
+                Flow(channels, flow, size=(side, side), subnet=subnet)
+                for channels, side in zip(backbone.channels, backbone.sizes, strict=True)
+            ]
         super().__init__(
             backbone,
             flows,
@@ -195,8 +198,8 @@ class FastFlow(FlowDetector):
             top=self.top,
             precision=self.precision,
         ).to(self.device)
-        for name in ("level_mean", "level_std", "image_threshold", "pixel_threshold"):
-            getattr(detector, name).copy_(getattr(self, name))
+        for name, value in self.named_buffers(recurse=False):  # scales and thresholds
+            getattr(detector, name).copy_(value)
         return detector.eval()
 
     def for_inference(self) -> FlowDetector:

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from fastflow_utils.compute import check_seed, dtype_of, in_threads
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.detector import check_rates, features_for, hold_out
 from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.flows import Flow
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -165,6 +166,8 @@ def fit(
     history: list[dict[str, float]] = []
     start = time.perf_counter()
     model.forget_thresholds()
+    for level, flow in enumerate(model.flows):
+        cast(Flow, flow).prepare(features[part][level] for part in images.split(16))
     model.train()
     with torch.no_grad():
         model.nll(first)

@@ -75,6 +75,7 @@ class Recipe:
     hidden_ratio: float = 1.0
     clamp: float = 2.0
     whiten: bool = True
+    position: bool = False
     smoothing: float = 4.0
     top: float = 0.01
     budget: int = 900
@@ -111,6 +112,7 @@ class Recipe:
             ),
             "kernels": (self.kernels in get_args(Kernels), f"one of {get_args(Kernels)}"),
             "whiten": (isinstance(self.whiten, bool), "true or false"),
+            "position": (isinstance(self.position, bool), "true or false"),
             "positions": (self.positions is None or _is_whole(self.positions, 1), "an int >= 1"),
             "epochs": (self.epochs is None or _is_whole(self.epochs, 1), "an int >= 1"),
             "image_size": (_is_whole(self.image_size, 32, 4096), "an int from 32 to 4096"),
@@ -172,7 +174,8 @@ class Recipe:
         """What each level's flow is made of."""
         from fastflow_utils.detector.flows import FlowOptions
 
-        return FlowOptions(self.steps, self.kernels, self.hidden_ratio, self.clamp, self.whiten)
+        names = ("steps", "kernels", "hidden_ratio", "clamp", "whiten", "position")
+        return FlowOptions(**{name: getattr(self, name) for name in names})
 
     def build_model(self, backbone: "Backbone", seed: int = 0) -> "Detector":
         """Return the method's model on top of ``backbone``, which has learnt nothing yet."""
@@ -227,7 +230,7 @@ class Recipe:
 
 
 FLOW_ALONE = (
-    *("steps", "kernels", "hidden_ratio", "clamp", "whiten", "precision"),
+    *("steps", "kernels", "hidden_ratio", "clamp", "whiten", "position", "precision"),
     *("budget", "epochs", "batch_size", "positions", "learning_rate", "weight_decay"),
 )
 """The fields that say something of FastFlow only."""
@@ -239,8 +242,9 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     Raises:
         FastFlowError: If a field is missing, unknown or does not fit.
     """
-    # Before there were these fields, a step took all positions, and FastFlow was the only method.
-    values = {"positions": None, "method": "fastflow", **values}
+    # Before there were these fields, a step took all positions, no flow knew them, and FastFlow was
+    # the only method.
+    values = {"positions": None, "position": False, "method": "fastflow", **values}
     if missing := set(_DEFAULTS) - set(values):
         raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
     return Recipe(**_known(values))
