@@ -1,5 +1,6 @@
 """A frozen pretrained network, seen as a pyramid of feature maps."""
 
+import copy
 import functools
 import hashlib
 import math
@@ -25,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 
 from fastflow_utils.compute import in_chunks, one_thread
 from fastflow_utils.data.images import sha256
+from fastflow_utils.data.pose import pose_of, turned, turned_back
 from fastflow_utils.detector.choices import BUNDLED, require_weights
 from fastflow_utils.detector.efficientnet import STRIDES, EfficientNetLite0
 from fastflow_utils.errors import FastFlowError
@@ -66,6 +68,8 @@ class Backbone(nn.Module):
         image_size: H = W of the input in pixels. Transformers are built for one size; position
             embeddings of weights made for another size are interpolated.
         fold: False keeps every BatchNorm.
+        upright: Turn each image by its object's pose first
+            (:mod:`fastflow_utils.data.pose`): the features are those of the turned image.
 
     Attributes:
         channels: C_l, the number of channels of each level, measured.
@@ -100,9 +104,11 @@ class Backbone(nn.Module):
         pretrained: bool = True,
         image_size: int = 256,
         fold: bool = True,
+        upright: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
+        self.upright = upright
         self.image_size = image_size
         bundled = name == BUNDLED
         config = None if bundled else _pretrained_config(name)
@@ -220,7 +226,21 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return ``[(B, C_l, H_l, W_l), ...]`` for ``image`` (B, 3, H, W) in [0, 1]."""
+        if self.upright:
+            image = turned(image, map(pose_of, image))
         return in_chunks(self._levels, image, 2)
+
+    def turning(self, upright: bool) -> "Backbone":
+        """Return this backbone with images turned first, or not; the network is shared."""
+        other = copy.copy(self)
+        other.upright = upright
+        return other
+
+    def turned_back(self, maps: Tensor, image: Tensor) -> Tensor:
+        """Return maps (B, 1, H, W) made of the features of ``image`` as they lie over it."""
+        if not self.upright:
+            return maps
+        return turned_back(maps, map(pose_of, image))
 
     def _levels(self, image: Tensor) -> list[Tensor]:
         x = (image - self.mean) / self.std
@@ -240,8 +260,9 @@ class Backbone(nn.Module):
         return list(maps)
 
     def fingerprint(self) -> str:
-        """Return a sha256 of all that decides the features: name, layers, size, weights."""
-        digest = hashlib.sha256(repr((self.name, self.layers, self.image_size)).encode())
+        """Return a sha256 of all that decides the features: name, layers, size, pose, weights."""
+        decides = (self.name, self.layers, self.image_size, *["upright"] * self.upright)
+        digest = hashlib.sha256(repr(decides).encode())
         for key, value in self.state_dict().items():
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

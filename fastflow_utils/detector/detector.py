@@ -357,14 +357,14 @@ class Detector(nn.Module):
             FastFlowError: A picture cannot be used as one, or its score is not finite.
         """
         detector = self.for_inference()
-        images = as_images(pictures, detector.backbone.image_size)
-        anomaly_map, score = detector.judge(detector.backbone(images.to(detector.device)))
+        images = as_images(pictures, detector.backbone.image_size).to(detector.device)
+        anomaly_map, score = detector.judge(detector.backbone(images))
         if not score.isfinite().all():
             raise FastFlowError(
                 f"scores of {score.tolist()}: expected finite ones; the model's weights or its "
                 "calibration are broken, so train it again"
             )
-        return anomaly_map, score
+        return detector.backbone.turned_back(anomaly_map, images), score
 
     def _check_levels(self, features: Sequence[Tensor]) -> None:
         expected = len(self.backbone.channels)
@@ -406,6 +406,7 @@ class Detector(nn.Module):
                 "layers": list(map(int, self.backbone.layers)),
                 "image_size": self.backbone.image_size,
                 "fold": self.backbone.folded,
+                "upright": self.backbone.upright,
             },
             "map": {"smoothing": self.smoothing, "top": self.top},
             "notes": notes,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastflow_utils.data.images import as_images
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.bootstrap import (
     RESAMPLES,
@@ -237,7 +238,11 @@ def evaluate(
         for start in range(0, len(features), batch_size):
             batch = [h.to(detector.device) for h in features[start : start + batch_size]]
             there = slice(start, start + batch_size)
-            maps[there], scores[there] = (each.cpu() for each in detector.judge(batch))
+            anomaly_map, score = detector.judge(batch)
+            if detector.backbone.upright:  # the masks are of the images as they are
+                images = as_images(dataset.paths[there], size).to(detector.device)
+                anomaly_map = detector.backbone.turned_back(anomaly_map, images)
+            maps[there], scores[there] = anomaly_map.cpu(), score.cpu()
             bar.update(len(batch[0]))
     return Evaluation(
         dataset=dataset,

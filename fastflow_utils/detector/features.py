@@ -38,7 +38,7 @@ Index = Tensor | slice | list[int]
 """Of images, in the order of the data set."""
 
 _CODE = (
-    *("data/images.py", "compute.py"),
+    *("data/images.py", "data/pose.py", "compute.py"),
     *("detector/backbones.py", "detector/efficientnet.py", "detector/features.py"),
 )
 _PACKAGES = ("torch", "timm", "pillow")

@@ -297,17 +297,15 @@ class PositionNorm(FlowLayer):
     flow knows where it is: what is normal at one place of an aligned object may not be at
     another. No other layer can tell, for convolutions do the same everywhere.
 
-    Mean and variance of n images at one position are uncertain, so both are shrunk towards those
-    of the channel by what n images are worth (empirical Bayes; m and s are of the n images at
-    this position, m_c is the mean and s_c^2 the mean of s^2 over all positions):
+    Mean and variance of few images at one position are uncertain, and an object is never twice
+    at quite the same place. So both are of a neighbourhood: with :math:`\langle\cdot\rangle` the
+    mean over the n images and a Gaussian window of one position's standard deviation,
 
-    .. math:: \mu_{ci} = w\,m_{ci} + (1 - w)\,m_c, \quad
-        w = \frac{\tau_c^2}{\tau_c^2 + s_c^2 / n}, \qquad
-        \sigma_{ci}^2 = \frac{(n - 1)\,s_{ci}^2 + \nu\,s_c^2}{n - 1 + \nu}
+    .. math:: \mu_{ci} = \langle x_{ci} \rangle, \qquad \sigma_{ci}^2 =
+        \frac{n\,(\langle x_{ci}^2 \rangle - \mu_{ci}^2) + \nu\,s_c^2}{n + \nu}
 
-    with :math:`\tau_c^2` the variance of the positions' true means: that of m less s_c^2 / n.
-    Where all positions are alike, tau is 0 and all get the mean of the channel. The prior is
-    worth nu = 10 images.
+    where s_c^2, the mean of that difference over all positions, counts as much as nu = 10 images:
+    few images say less about a position than many.
 
     The first batch seen in training mode sets mu and sigma, or :meth:`measure` sets them from
     any number of batches. They are not trained.
@@ -318,10 +316,11 @@ class PositionNorm(FlowLayer):
 
     Example:
         >>> _ = torch.manual_seed(0)
-        >>> where = 5 * torch.randn(2, 6, 6)  # what is normal differs from place to place
-        >>> z, _ = PositionNorm(2, (6, 6))(where + torch.randn(200, 2, 6, 6))
-        >>> bool(z.mean(0).abs().max() < 0.1), round(z.std().item(), 1)
-        (True, 1.0)
+        >>> x = torch.randn(200, 2, 6, 6)
+        >>> x[:, 0, :, 3:] += 10  # what is normal differs from place to place
+        >>> z, _ = PositionNorm(2, (6, 6))(x)
+        >>> bool(z[..., 0].mean().abs() < 0.1), bool(z[..., 5].mean().abs() < 0.1)
+        (True, True)
     """
 
     PRIOR = 10
@@ -351,24 +350,21 @@ class PositionNorm(FlowLayer):
     @torch.no_grad()
     def measure(self, batches: Iterable[Tensor]) -> None:
         """Set mu and sigma from batches (B, C, H, W) of normal features, two images at least."""
-        count, mean = 0, torch.zeros_like(self.mean, dtype=torch.float64)
-        squares = torch.zeros_like(mean)  # of the differences from the mean so far
+        count, first = 0, torch.zeros_like(self.mean, dtype=torch.float64)
+        second = torch.zeros_like(first)
         for x in batches:
             self._check(x)
-            here, old = x.double(), count
             count += len(x)
-            step = here.mean(0) - mean
-            mean += step * (len(x) / count)
-            squares += (here - here.mean(0)).square().sum(0) + step**2 * (old * len(x) / count)
+            first += x.double().sum(0)
+            second += x.double().square().sum(0)
         if count < 2:
             raise FastFlowError(f"{count} images: expected two or more, to see how they vary")
-        variance = squares / (count - 1)
-        whole, noise = (each.mean((1, 2), keepdim=True) for each in (mean, variance))
-        true = (mean.var((1, 2), correction=0, keepdim=True) - noise / count).clamp_min(0)
-        weight = true / (true + noise / count).clamp_min(1e-30)
-        shrunk = ((count - 1) * variance + self.PRIOR * noise) / (count - 1 + self.PRIOR)
-        self.mean.copy_(whole + weight * (mean - whole))
-        self.log_std.copy_(0.5 * shrunk.clamp_min(1e-12).log())  # a dead channel stays as it is
+        mean = _window(first / count)
+        variance = (_window(second / count) - mean**2).clamp_min(0)
+        whole = variance.mean((1, 2), keepdim=True)
+        variance = (count * variance + self.PRIOR * whole) / (count + self.PRIOR)
+        self.mean.copy_(mean)
+        self.log_std.copy_(0.5 * variance.clamp_min(1e-12).log())  # a dead channel stays as it is
         self.initialised.fill_(True)
 
     def _shares(self, x: Tensor) -> Tensor:
@@ -380,6 +376,15 @@ class PositionNorm(FlowLayer):
                 f"features {tuple(x.shape)}: expected (B, {', '.join(map(str, self.mean.shape))}), "
                 "the size that this flow's PositionNorm was made for"
             )
+
+
+def _window(x: Tensor) -> Tensor:
+    """Return the mean over each position's neighbourhood (C, H, W): 1 position's std, 3 wide."""
+    steps = torch.arange(-3, 4, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-(steps**2) / 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    x = F.pad(x[:, None], (3, 3, 3, 3), mode="replicate")
+    return F.conv2d(F.conv2d(x, kernel), kernel.mT)[:, 0]
 
 
 class Permutation(FlowLayer):

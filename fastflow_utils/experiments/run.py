@@ -1,8 +1,10 @@
 """A run: one category, one recipe, one seed, from image files to a folder of results."""
 
 import ctypes
+import math
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fastflow_utils.compute import check_seed
-from fastflow_utils.data.images import sha256
+from fastflow_utils.data.images import load_image, sha256
 from fastflow_utils.data.layout import data_name, digest
 from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.data.pose import lies_anywhere
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
@@ -98,6 +101,7 @@ def run(
             f"the backbone {backbone.name} at {backbone.image_size} px is not the recipe's, "
             f"{recipe.backbone} at {recipe.image_size} px"
         )
+    backbone = backbone.turning(_is_upright(recipe, train))
     train_features, test_features = (
         extract(backbone, each, cache=cache) for each in (train, test)
     )
@@ -133,6 +137,7 @@ def run(
         "data_sha256": data_sha256,
         "weights_sha256": weights_sha256,
         "vanished_masks": vanished,
+        "upright": backbone.upright,
         "notes": evaluation.notes(),
         "recipe": asdict(recipe),
         "device": str(device),
@@ -154,6 +159,18 @@ def _splits(root: Path | str, category: str, image_size: int) -> tuple[MVTecAD, 
             "good and anomalous images"
         )
     return train, test
+
+
+LOOKED_AT = 64  # images, spread over the split, at 128 px: a second
+
+
+def _is_upright(recipe: Recipe, train: MVTecAD) -> bool:
+    """Return whether images are to be turned first: as the recipe says, or the normal images."""
+    if recipe.upright != "auto":
+        return bool(recipe.upright)
+    some = train.paths[:: math.ceil(len(train) / LOOKED_AT)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return lies_anywhere(pool.map(lambda path: load_image(path, 128), some))
 
 
 def _prepared(output: Path) -> Path:

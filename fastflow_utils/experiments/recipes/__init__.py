@@ -54,6 +54,9 @@ class Recipe:
     the same number of gradient steps, whether it has 60 images or 391. ``epochs``, where given,
     overrides it.
 
+    ``upright`` may be "auto": then the run decides it by the normal images, before training
+    (:func:`~fastflow_utils.data.pose.lies_anywhere`).
+
     ``precision`` may be given as "auto"; the recipe then keeps what that means here and now
     (:func:`~fastflow_utils.compute.resolve_precision`), so that a recipe that goes to another
     machine, or into a file, means the same there.
@@ -70,6 +73,7 @@ class Recipe:
     backbone: str = BUNDLED
     layers: tuple[int, ...] | None = None
     image_size: int = 256
+    upright: bool | str = False
     steps: int = 8
     kernels: Kernels = "3-1"
     hidden_ratio: float = 1.0
@@ -115,6 +119,10 @@ class Recipe:
             "position": (isinstance(self.position, bool), "true or false"),
             "positions": (self.positions is None or _is_whole(self.positions, 1), "an int >= 1"),
             "epochs": (self.epochs is None or _is_whole(self.epochs, 1), "an int >= 1"),
+            "upright": (
+                isinstance(self.upright, bool) or self.upright == "auto",
+                "true, false or auto",
+            ),
             "image_size": (_is_whole(self.image_size, 32, 4096), "an int from 32 to 4096"),
             "steps": (_is_whole(self.steps, 1, 256), "an int from 1 to 256"),
             "budget": (_is_whole(self.budget, 1), "an int >= 1"),
@@ -242,9 +250,10 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     Raises:
         FastFlowError: If a field is missing, unknown or does not fit.
     """
-    # Before there were these fields, a step took all positions, no flow knew them, and FastFlow was
-    # the only method.
-    values = {"positions": None, "position": False, "method": "fastflow", **values}
+    # Before there were these fields, a step took all positions, no flow knew them, no image was
+    # turned, and FastFlow was the only method.
+    before = {"positions": None, "position": False, "upright": False, "method": "fastflow"}
+    values = before | dict(values)
     if missing := set(_DEFAULTS) - set(values):
         raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
     return Recipe(**_known(values))

@@ -1,0 +1,163 @@
+r"""Objects that lie in any direction, turned into one: their principal axis, measured in the image.
+
+A flow learns what is normal at each place of an object. Where each image shows the object in
+another direction, it must learn all of them; turned to one direction first, one is enough. Only
+an object on a plain background that is long and has two different ends has a direction to be
+measured: :func:`lies_anywhere` says whether the normal images of a category are of this kind.
+
+The foreground is what differs from the median of the border, by Otsu's threshold. The pose is the
+mean position of its pixels and the axis of their largest variance; the axis points to the end
+where their third moment is positive, which is the thin one.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastflow_utils.errors import FastFlowError
+
+__all__ = ["Pose", "lies_anywhere", "pose_of", "turned", "turned_back"]
+
+LONG = 4.0  # variances: twice as long as wide, or more
+UNEVEN = 0.05  # third moment, in standard deviations to the power of three
+PLAIN = 0.05  # share of the border that may be foreground
+ALIGNED = 0.95  # mean of the unit vectors along the axes: 1 if all are the same
+MOST = 0.95  # share of the images that must be so
+
+
+class Pose(NamedTuple):
+    """Where an object lies in its image, and how sure that is.
+
+    Attributes:
+        angle: Direction of the axis, radians, from the x axis towards the y axis (downwards).
+        centre: (x, y), in [-1, 1] from edge to edge.
+        length: Variance along the axis over that across it.
+        skewness: Third standardised moment along the axis, 0 or more.
+        border: Share of the image's border that is foreground.
+    """
+
+    angle: float
+    centre: tuple[float, float]
+    length: float
+    skewness: float
+    border: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the object is long, uneven and on a plain background."""
+        return self.length >= LONG and self.skewness >= UNEVEN and self.border <= PLAIN
+
+
+AS_IT_IS = Pose(0.0, (0.0, 0.0), 1.0, 0.0, 0.0)
+"""The pose of an image in which there is nothing to be seen: turning leaves it as it is."""
+
+
+def pose_of(image: Tensor) -> Pose:
+    """Return the pose of the object in an image (3, S, S) in [0, 1].
+
+    Example:
+        >>> image = torch.ones(3, 64, 64)
+        >>> image[:, 30:34, 10:50] = 0  # a bar along x ...
+        >>> image[:, 26:38, 10:20] = 0  # ... whose left end is thick
+        >>> pose = pose_of(image)
+        >>> round(pose.angle, 2), pose.is_clear  # it points to the thin end
+        (0.0, True)
+    """
+    from skimage.filters import threshold_otsu  # here: most detectors never turn anything
+
+    differs = _differences(image)
+    if not differs.any():
+        return AS_IT_IS
+    foreground = differs > threshold_otsu(differs)
+    rows, columns = np.nonzero(foreground)
+    places = 2 * (np.stack([columns, rows]) + 0.5) / len(differs) - 1  # x and y of pixel centres
+    centre = places.mean(1)
+    variances, axes = np.linalg.eigh(np.cov(places, ddof=0))
+    along = axes[:, 1] @ (places - centre[:, None])
+    third = np.mean(along**3) / max(variances[1], 1e-12) ** 1.5
+    x, y = axes[:, 1] * (1 if third >= 0 else -1)
+    return Pose(
+        angle=float(np.arctan2(y, x)),
+        centre=(float(centre[0]), float(centre[1])),
+        length=float(variances[1] / max(variances[0], 1e-12)),
+        skewness=abs(float(third)),
+        border=float(_border(foreground).mean()),
+    )
+
+
+def _differences(image: Tensor) -> np.ndarray:
+    """Return how far each pixel's grey is from the median of the border, (S, S)."""
+    if image.ndim != 3 or image.shape[1] != image.shape[2]:
+        raise FastFlowError(f"image {tuple(image.shape)}: expected a square one, (3, S, S)")
+    grey = image.mean(0).double().cpu().numpy()
+    differs: np.ndarray = np.abs(grey - np.median(_border(grey)))
+    return differs
+
+
+def _border(pixels: np.ndarray) -> np.ndarray:
+    """Return the outermost pixels, a fortieth of the side wide."""
+    wide = max(1, len(pixels) // 40)
+    inner = np.zeros(pixels.shape, bool)
+    inner[wide:-wide, wide:-wide] = True
+    return pixels[~inner]
+
+
+def lies_anywhere(images: Iterable[Tensor]) -> bool:
+    """Return whether objects lie in any direction that can be measured; no labels are needed.
+
+    Nearly all of the images must have a clear pose (:attr:`Pose.is_clear`), and these must not
+    be one and the same already.
+
+    Args:
+        images: Normal ones, (3, S, S) each, such as the training split's.
+    """
+    poses = [pose_of(image) for image in images]
+    angles = np.array([pose.angle for pose in poses])
+    is_clear = np.mean([pose.is_clear for pose in poses]) >= MOST
+    return bool(is_clear and abs(np.exp(1j * angles).mean()) < ALIGNED)
+
+
+def turned(images: Tensor, poses: Iterable[Pose]) -> Tensor:
+    """Return images (B, C, S, S) with each object in the middle, its axis along x.
+
+    What comes in from beyond the border has the border's median.
+    """
+    images = images.contiguous()
+    fill = torch.stack([_medians(image) for image in images])
+    grid = F.affine_grid(_matrices(poses, images), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images - fill, grid, mode="bicubic", align_corners=False)
+    return (moved + fill).clamp(0, 1)
+
+
+def _medians(image: Tensor) -> Tensor:
+    """Return the median of each channel's border, (C, 1, 1)."""
+    borders = [float(np.median(_border(channel.cpu().numpy()))) for channel in image]
+    return image.new_tensor(borders)[:, None, None]
+
+
+def turned_back(maps: Tensor, poses: Iterable[Pose]) -> Tensor:
+    """Return maps (B, 1, S, S) of turned images as they lie over the images that were turned.
+
+    What the turned image does not show, at the corners, has 0: nothing is known of it.
+    """
+    matrices = _matrices(poses, maps)
+    inverse = torch.linalg.inv(matrices[:, :, :2])
+    back = torch.cat([inverse, -inverse @ matrices[:, :, 2:]], dim=2)
+    grid = F.affine_grid(back, list(maps.shape), align_corners=False)
+    return F.grid_sample(maps, grid, mode="bilinear", align_corners=False)
+
+
+def _matrices(poses: Iterable[Pose], like: Tensor) -> Tensor:
+    """Return for each pose where a turned pixel comes from, (B, 2, 3)."""
+    rows = [
+        [
+            [np.cos(pose.angle), -np.sin(pose.angle), pose.centre[0]],
+            [np.sin(pose.angle), np.cos(pose.angle), pose.centre[1]],
+        ]
+        for pose in poses
+    ]
+    return torch.tensor(rows, dtype=like.dtype, device=like.device)
