@@ -1,4 +1,4 @@
-r"""Objects that lie in any direction, turned into one: their principal axis, measured in the image.
+r"""Objects that lie in any direction, turned into one, by their principal axis in the image.
 
 A flow learns what is normal at each place of an object. Where each image shows the object in
 another direction, it must learn all of them; turned to one direction first, one is enough. Only

@@ -291,7 +291,9 @@ class Whitening(FlowLayer):
 
 
 class PositionNorm(FlowLayer):
-    r"""Standardise each channel at each position: :math:`z_{ci} = (x_{ci} - \mu_{ci}) / \sigma_{ci}`.
+    r"""Standardise each channel at each position.
+
+    .. math:: z_{ci} = (x_{ci} - \mu_{ci}) / \sigma_{ci}
 
     log|det dz/dx| = -sum_ci log sigma_ci; the share of position i is its part of the sum. So the
     flow knows where it is: what is normal at one place of an aligned object may not be at
@@ -372,14 +374,15 @@ class PositionNorm(FlowLayer):
 
     def _check(self, x: Tensor) -> None:
         if x.shape[1:] != self.mean.shape:
+            shape = ", ".join(map(str, self.mean.shape))
             raise FastFlowError(
-                f"features {tuple(x.shape)}: expected (B, {', '.join(map(str, self.mean.shape))}), "
-                "the size that this flow's PositionNorm was made for"
+                f"features {tuple(x.shape)}: expected (B, {shape}), the size that this flow's "
+                "PositionNorm was made for"
             )
 
 
 def _window(x: Tensor) -> Tensor:
-    """Return the mean over each position's neighbourhood (C, H, W): 1 position's std, 3 wide."""
+    """Return the mean of x (C, H, W) over a Gaussian window of one position's deviation."""
     steps = torch.arange(-3, 4, dtype=x.dtype, device=x.device)
     kernel = torch.exp(-(steps**2) / 2)
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)

@@ -117,8 +117,9 @@ class FastFlow(FlowDetector):
 
     What comes before the flow's steps makes the features standard: :class:`PositionNorm`, where
     asked for, each position by itself, and whitening all together, so that channels are
-    uncorrelated, too. Both account for it. Published code has a LayerNorm with a trainable scale there and leaves its
-    log-determinant out of the loss, which then falls without bound as the scale shrinks.
+    uncorrelated, too. Both account for it. Published code has a LayerNorm with a trainable scale
+    there and leaves its log-determinant out of the loss, which then falls without bound as the
+    scale shrinks.
 
     Its flows are the readable layers, which learn, with or without gradients. To evaluate and to
     predict there is the inference form, :meth:`folded`.
