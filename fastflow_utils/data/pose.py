@@ -6,8 +6,8 @@ an object on a plain background that is long and has two different ends has a di
 measured: :func:`lies_anywhere` says whether the normal images of a category are of this kind.
 
 The foreground is what differs from the median of the border, by Otsu's threshold. The pose is the
-mean position of its pixels and the axis of their largest variance; the axis points to the end
-where their third moment is positive, which is the thin one.
+axis along which its pixels vary most, through the middle between its ends; the axis points to the
+end where the third moment of the pixels is positive, which is the thin one.
 """
 
 from collections.abc import Iterable
@@ -75,10 +75,10 @@ def pose_of(image: Tensor) -> Pose:
     foreground = differs > threshold_otsu(differs)
     rows, columns = np.nonzero(foreground)
     places = 2 * (np.stack([columns, rows]) + 0.5) / len(differs) - 1  # x and y of pixel centres
-    centre = places.mean(1)
     variances, axes = np.linalg.eigh(np.cov(places, ddof=0))
-    along = axes[:, 1] @ (places - centre[:, None])
-    third = np.mean(along**3) / max(variances[1], 1e-12) ** 1.5
+    own = axes.T @ places  # across the axis, and along it
+    third = np.mean((own[1] - own[1].mean()) ** 3) / max(variances[1], 1e-12) ** 1.5
+    centre = axes @ np.quantile(own, [0.005, 0.995], axis=1).mean(0)  # a speck is no end
     x, y = axes[:, 1] * (1 if third >= 0 else -1)
     return Pose(
         angle=float(np.arctan2(y, x)),

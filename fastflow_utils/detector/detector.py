@@ -6,12 +6,13 @@ nothing else: held-out normal images make the scale common and set the threshold
 averaged and smoothed at image size, and the highest positions are the image's score.
 """
 
+import copy
 import json
 import math
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import safetensors.torch
 import torch
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Detector", "check_rates", "features_for", "hold_out", "method_class"]
+
+Raw: TypeAlias = tuple[list[Tensor], Tensor | None]
+"""A method's maps, and its own score where it has one."""
 
 FORMAT = 6
 """Of a saved model; counted up whenever an older reader would misunderstand a newer file."""
@@ -165,6 +169,10 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
+    def raw(self, features: Sequence[Tensor]) -> Raw:
+        """Return :meth:`maps`, and the image score (B,) of a method that has one of its own."""
+        return self.maps(features), None
+
     def learn(self, features: Features, seed: int = 0) -> "pd.DataFrame | None":
         """Learn what is normal from these images, all of them; calibration is another matter.
 
@@ -195,8 +203,15 @@ class Detector(nn.Module):
         seed: int = 0,
         image_fpr: float = 0.1,
         pixel_fpr: float = 0.001,
+        folds: int | None = None,
     ) -> "pd.DataFrame | None":
         """Learn what normal images look like, but for a tenth of them, and calibrate on those.
+
+        A tenth is few images to set a threshold by. With ``folds`` it is set by all: as many
+        twins of this model learn, each without another part of the images, and say how that part
+        looks to a model that has not seen it (cross-fitting; with scores of its images a threshold
+        is set as in cross-conformal prediction, Vovk 2015). The model itself then learns from all
+        images, and its calibration is that of the twins. It takes ``folds`` times longer.
 
         Args:
             data: Features of normal images only, or the training split to extract them from.
@@ -204,6 +219,7 @@ class Detector(nn.Module):
                 is random.
             image_fpr: Share of normal images that the image threshold may call anomalous.
             pixel_fpr: Share of normal images' pixels that the pixel threshold may call anomalous.
+            folds: How many twins, 2 to the number of images. Default: hold out a tenth.
 
         Returns:
             The course of the training, a row for each epoch, where there are epochs.
@@ -219,9 +235,38 @@ class Detector(nn.Module):
             raise FastFlowError(
                 "the features are not finite: compute them again, or take other layers"
             )
+        if folds is not None:
+            return self.fit_in_folds(features, folds, seed, image_fpr, pixel_fpr)
         self.forget_thresholds()
         history = self.learn(features.subset(images), seed)
         self.calibrate(features.subset(held_out), image_fpr, pixel_fpr)
+        return history
+
+    def fit_in_folds(
+        self,
+        features: Features,
+        folds: int,
+        seed: int,
+        image_fpr: float,
+        pixel_fpr: float,
+        **options: Any,
+    ) -> "pd.DataFrame | None":
+        """Do what :meth:`fit` says of ``folds``; ``options`` are those of :meth:`learn`."""
+        if not isinstance(folds, int) or not 2 <= folds <= len(features):
+            raise FastFlowError(
+                f"folds={folds}: expected 2 to {len(features)}, the number of images"
+            )
+        self.forget_thresholds()
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
+        seen: list[Raw] = []
+        for number in range(folds):
+            part = order[number::folds]
+            others = order[torch.arange(len(order)) % folds != number]
+            twin = copy.deepcopy(self, {id(self.backbone): self.backbone})
+            twin.learn(features.subset(others), seed, **options)
+            seen += twin.seen(features.subset(part).batches(16))
+        history = self.learn(features, seed, **options)
+        self.calibrate_by(seen, image_fpr, pixel_fpr)
         return history
 
     @torch.no_grad()
@@ -251,31 +296,41 @@ class Detector(nn.Module):
         check_rates(image_fpr, pixel_fpr)
         if isinstance(data, Features):
             data.check_source(self.backbone)
-        given = data.batches(16) if isinstance(data, Features) else data
-        batches = [[h.to(self.device) for h in batch] for batch in given]
-        if not batches:
-            raise FastFlowError("no images to calibrate on: expected at least one normal image")
+        batches = data.batches(16) if isinstance(data, Features) else data
+        self.calibrate_by(self.seen(batches), image_fpr, pixel_fpr)
+
+    @torch.no_grad()
+    def seen(self, batches: Iterable[Sequence[Tensor]]) -> list[Raw]:
+        """Return :meth:`raw` of each batch, in the inference form."""
         self.eval()
         detector = self.for_inference()
-        raw = [detector.maps(batch) for batch in batches]
-        levels = [torch.cat(level) for level in zip(*raw, strict=True)]
+        return [detector.raw([h.to(self.device) for h in batch]) for batch in batches]
+
+    @torch.no_grad()
+    def calibrate_by(self, seen: Sequence[Raw], image_fpr: float, pixel_fpr: float) -> None:
+        """Set scales and thresholds by what :meth:`seen` has returned, of any models like this."""
+        if not seen:
+            raise FastFlowError("no images to calibrate on: expected at least one normal image")
+        levels = [torch.cat(level) for level in zip(*(maps for maps, _ in seen), strict=True)]
         if not all(level.isfinite().all() for level in levels):
             raise FastFlowError(
                 "the model gives maps that are not finite: train it again; FastFlow, with a "
                 "smaller learning rate or clamp"
             )
-        # A copy, for the inference form has buffers of its own; so on until the thresholds.
-        for one in (self, detector):
-            one.level_scale.copy_(torch.stack([level_scale(level) for level in levels]))
-        maps = torch.cat([detector._combined(each) for each in raw])
-        highest = detector._highest(maps, levels)
-        spread = torch.stack([each.std(correction=0) for each in (maps, *levels)])
-        for one in (self, detector):
-            one.score_mean.copy_(highest.mean(0))
-            one.score_std.copy_(_expected_spread(highest, spread))
-        scores = torch.cat([detector.judge(batch)[1] for batch in batches])
-        self.image_threshold.copy_(upper_quantile(scores, image_fpr))
-        self.pixel_threshold.copy_(upper_quantile(maps.flatten(), pixel_fpr))
+        self.level_scale.copy_(torch.stack([level_scale(level) for level in levels]))
+        anomaly_maps = torch.cat([self._combined(maps) for maps, _ in seen])
+        highest = self._highest(anomaly_maps, levels)
+        spread = torch.stack([each.std(correction=0) for each in (anomaly_maps, *levels)])
+        self.score_mean.copy_(highest.mean(0))
+        self.score_std.copy_(_expected_spread(highest, spread))
+        scores = [
+            self._score(each, maps, own)
+            for each, (maps, own) in zip(
+                anomaly_maps.split([len(maps[0]) for maps, _ in seen]), seen, strict=True
+            )
+        ]
+        self.image_threshold.copy_(upper_quantile(torch.cat(scores), image_fpr))
+        self.pixel_threshold.copy_(upper_quantile(anomaly_maps.flatten(), pixel_fpr))
 
     def forget_thresholds(self) -> None:
         """Make them infinite again: what was learnt earlier says nothing of what comes."""
@@ -326,13 +381,12 @@ class Detector(nn.Module):
         normal images, both where all levels agree and what one level alone sees: around 0 for
         normal images, and without a bound.
 
-        Evaluation, prediction and calibration ask here. A method whose score is another defines
-        this anew.
+        Evaluation, prediction and calibration ask here. A method with a score of its own
+        (:meth:`raw`) keeps that.
         """
-        maps = self.maps(features)
+        maps, own = self.raw(features)
         anomaly_map = self._combined(maps)
-        z = (self._highest(anomaly_map, maps) - self.score_mean) / self.score_std
-        return anomaly_map, z[:, 0] + z[:, 1:].amax(1)
+        return anomaly_map, self._score(anomaly_map, maps, own)
 
     def score(self, features: Sequence[Tensor]) -> Tensor:
         """Return the image score (B,) of :meth:`judge`."""
@@ -375,6 +429,12 @@ class Detector(nn.Module):
 
     def _level_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         return [level_map(one, scale) for one, scale in zip(maps, self.level_scale, strict=True)]
+
+    def _score(self, anomaly_map: Tensor, maps: Sequence[Tensor], own: Tensor | None) -> Tensor:
+        if own is not None:
+            return own
+        z = (self._highest(anomaly_map, maps) - self.score_mean) / self.score_std
+        return z[:, 0] + z[:, 1:].amax(1)
 
     def _highest(self, anomaly_map: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """Return t of :meth:`judge`, (B, 1 + L)."""

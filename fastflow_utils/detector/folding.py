@@ -246,8 +246,8 @@ def _subnet_convolutions(subnet: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d]:
 def _compare(flow: Flow, folded: FoldedFlow) -> None:
     """Compare both on noise, coloured as whitening expects its input."""
     first = next(_layers(flow), None)
-    size = tuple(first.mean.shape[1:]) if isinstance(first, PositionNorm) else (4, 4)
-    shape = (1, _channels(flow), *size)
+    places = tuple(first.mean.shape[1:]) if isinstance(first, PositionNorm) else (4, 4)
+    shape = (1, _channels(flow), *places)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     x = noise.to(_device(flow), torch.float64)
     for layer in reversed(list(_layers(flow))):

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.detector import Detector
+from fastflow_utils.detector.detector import Detector, Raw
 from fastflow_utils.detector.features import Features
 from fastflow_utils.errors import FastFlowError
 
@@ -119,11 +119,11 @@ class PatchCore(Detector):
         """Return d as the one map (B, 1, H, W), at the size of the finer level used."""
         return [self._map(self.nearest(self.patches(features))[0])]
 
-    def judge(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the anomaly map (B, 1, H, W) and s (B,)."""
+    def raw(self, features: Sequence[Tensor]) -> Raw:
+        """Return d as the one map (B, 1, H, W), and s (B,)."""
         patches = self.patches(features)
         distance, nearest = self.nearest(patches)
-        return self._combined([self._map(distance)]), self._weighted(patches, distance, nearest)
+        return [self._map(distance)], self._weighted(patches, distance, nearest)
 
     def patches(self, features: Sequence[Tensor]) -> Tensor:
         """Return x of each position, (B, positions, C)."""

@@ -88,6 +88,7 @@ class Recipe:
     positions: int | None = None
     learning_rate: float = 3e-3
     weight_decay: float = 1e-5
+    folds: int | None = None
     image_fpr: float = 0.1
     pixel_fpr: float = 0.001
     precision: Precision = "auto"  # type: ignore[assignment]  # resolved below
@@ -118,6 +119,7 @@ class Recipe:
             "whiten": (isinstance(self.whiten, bool), "true or false"),
             "position": (isinstance(self.position, bool), "true or false"),
             "positions": (self.positions is None or _is_whole(self.positions, 1), "an int >= 1"),
+            "folds": (self.folds is None or _is_whole(self.folds, 2, 100), "an int from 2 to 100"),
             "epochs": (self.epochs is None or _is_whole(self.epochs, 1), "an int >= 1"),
             "upright": (
                 isinstance(self.upright, bool) or self.upright == "auto",
@@ -222,7 +224,7 @@ class Recipe:
 
     def training(self, images: int) -> dict[str, Any]:
         """Return the arguments of the model's ``fit`` for so many images, but for the seed."""
-        rates = {name: getattr(self, name) for name in ("image_fpr", "pixel_fpr")}
+        rates = {name: getattr(self, name) for name in ("image_fpr", "pixel_fpr", "folds")}
         if self.method != "fastflow":
             return rates
         steps = ("batch_size", "positions", "learning_rate", "weight_decay")
@@ -252,8 +254,8 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     """
     # Before there were these fields, a step took all positions, no flow knew them, no image was
     # turned, and FastFlow was the only method.
-    before = {"positions": None, "position": False, "upright": False, "method": "fastflow"}
-    values = before | dict(values)
+    before = {"method": "fastflow", "positions": None, "position": False, "upright": False}
+    values = before | {"folds": None} | dict(values)
     if missing := set(_DEFAULTS) - set(values):
         raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
     return Recipe(**_known(values))
