@@ -306,8 +306,10 @@ class PositionNorm(FlowLayer):
     .. math:: \mu_{ci} = \langle x_{ci} \rangle, \qquad \sigma_{ci}^2 =
         \frac{n\,(\langle x_{ci}^2 \rangle - \mu_{ci}^2) + \nu\,s_c^2}{n + \nu}
 
-    where s_c^2, the mean of that difference over all positions, counts as much as nu = 10 images:
-    few images say less about a position than many.
+    where s_c^2, the mean of that difference over all positions, counts as much as nu = 10 images.
+    Fewer than 100 images say too little: what they have in common by chance would be taken for
+    the place's own (on the sample set, with 54 images, it cost 0.01 of image AUROC), so mu and
+    sigma are those of the channel then, everywhere.
 
     The first batch seen in training mode sets mu and sigma, or :meth:`measure` sets them from
     any number of batches. They are not trained.
@@ -326,6 +328,7 @@ class PositionNorm(FlowLayer):
     """
 
     PRIOR = 10
+    LEAST = 100
 
     mean: Tensor
     log_std: Tensor
@@ -361,8 +364,9 @@ class PositionNorm(FlowLayer):
             second += x.double().square().sum(0)
         if count < 2:
             raise FastFlowError(f"{count} images: expected two or more, to see how they vary")
-        mean = _window(first / count)
-        variance = (_window(second / count) - mean**2).clamp_min(0)
+        around = _window if count >= self.LEAST else _everywhere
+        mean = around(first / count)
+        variance = (around(second / count) - mean**2).clamp_min(0)
         whole = variance.mean((1, 2), keepdim=True)
         variance = (count * variance + self.PRIOR * whole) / (count + self.PRIOR)
         self.mean.copy_(mean)
@@ -388,6 +392,11 @@ def _window(x: Tensor) -> Tensor:
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
     x = F.pad(x[:, None], (3, 3, 3, 3), mode="replicate")
     return F.conv2d(F.conv2d(x, kernel), kernel.mT)[:, 0]
+
+
+def _everywhere(x: Tensor) -> Tensor:
+    """Return the mean over all positions, at each (C, H, W)."""
+    return x.mean((1, 2), keepdim=True).expand_as(x)
 
 
 class Permutation(FlowLayer):
