@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Detector", "check_rates", "features_for", "hold_out", "method_class"]
 
-FORMAT = 6
+FORMAT = 7
 """Of a saved model; counted up whenever an older reader would misunderstand a newer file."""
 
 

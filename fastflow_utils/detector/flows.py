@@ -291,7 +291,9 @@ class Whitening(FlowLayer):
 
 
 class PositionNorm(FlowLayer):
-    r"""Standardise each channel at each position: :math:`z_{ci} = (x_{ci} - \mu_{ci}) / \sigma_{ci}`.
+    r"""Standardise each channel c at each position i by itself.
+
+    .. math:: z_{ci} = \frac{x_{ci} - \mu_{ci}}{\sigma_{ci}}
 
     log|det dz/dx| = -sum_ci log sigma_ci; the share of position i is its part of the sum. So the
     flow knows where it is: what is normal at one place of an aligned object may not be at
@@ -307,7 +309,8 @@ class PositionNorm(FlowLayer):
 
     with :math:`\tau_c^2` the variance of the positions' true means: that of m less s_c^2 / n.
     Where all positions are alike, tau is 0 and all get the mean of the channel. The prior is
-    worth nu = 10 images.
+    worth nu = 10 images. Of a single image s is unknown, and that of the channel's positions
+    takes its place: then all positions are alike.
 
     The first batch seen in training mode sets mu and sigma, or :meth:`measure` sets them from
     any number of batches. They are not trained.
@@ -350,7 +353,7 @@ class PositionNorm(FlowLayer):
 
     @torch.no_grad()
     def measure(self, batches: Iterable[Tensor]) -> None:
-        """Set mu and sigma from batches (B, C, H, W) of normal features, two images at least."""
+        """Set mu and sigma from batches (B, C, H, W) of normal features, however they are cut."""
         count, mean = 0, torch.zeros_like(self.mean, dtype=torch.float64)
         squares = torch.zeros_like(mean)  # of the differences from the mean so far
         for x in batches:
@@ -360,15 +363,18 @@ class PositionNorm(FlowLayer):
             step = here.mean(0) - mean
             mean += step * (len(x) / count)
             squares += (here - here.mean(0)).square().sum(0) + step**2 * (old * len(x) / count)
-        if count < 2:
-            raise FastFlowError(f"{count} images: expected two or more, to see how they vary")
-        variance = squares / (count - 1)
+        if count == 0:
+            raise FastFlowError("no images to measure positions on: expected at least one")
+        if count == 1:  # nothing says how a position varies: as the channel's positions do
+            squares = (mean - mean.mean((1, 2), keepdim=True)).square()
+        variance = squares / max(count - 1, 1)
         whole, noise = (each.mean((1, 2), keepdim=True) for each in (mean, variance))
         true = (mean.var((1, 2), correction=0, keepdim=True) - noise / count).clamp_min(0)
         weight = true / (true + noise / count).clamp_min(1e-30)
         shrunk = ((count - 1) * variance + self.PRIOR * noise) / (count - 1 + self.PRIOR)
         self.mean.copy_(whole + weight * (mean - whole))
-        self.log_std.copy_(0.5 * shrunk.clamp_min(1e-12).log())  # a dead channel stays as it is
+        least = (1e-6 * noise.mean()).clamp_min(1e-12)  # of a channel in which nothing happens
+        self.log_std.copy_(0.5 * shrunk.clamp_min(least).log())
         self.initialised.fill_(True)
 
     def _shares(self, x: Tensor) -> Tensor:
@@ -376,9 +382,10 @@ class PositionNorm(FlowLayer):
 
     def _check(self, x: Tensor) -> None:
         if x.shape[1:] != self.mean.shape:
+            expected = ", ".join(map(str, self.mean.shape))
             raise FastFlowError(
-                f"features {tuple(x.shape)}: expected (B, {', '.join(map(str, self.mean.shape))}), "
-                "the size that this flow's PositionNorm was made for"
+                f"features {tuple(x.shape)}: expected (B, {expected}), which this flow's "
+                "PositionNorm was made for; use images of that size, or a flow with position=False"
             )
 
 
@@ -593,11 +600,13 @@ class Flow(_Chain):
         super().__init__([*first, *steps])
 
     def prepare(self, batches: Iterable[Tensor]) -> None:
-        """Let what must see all training images measure them: positions, if there is such a layer.
+        """Let the layer that must see all training images measure them, if there is one.
+
+        That is :class:`PositionNorm`. What has been measured before stays as it is, for the rest has learnt to follow it.
 
         Args:
             batches: (B, C, H, W) each; read only if they are needed.
         """
-        for layer in self.layers:
-            if isinstance(layer, PositionNorm):
-                layer.measure(batches)
+        first = next(iter(self.layers), None)
+        if isinstance(first, PositionNorm) and not first.initialised:
+            first.measure(batches)

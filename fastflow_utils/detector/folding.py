@@ -156,8 +156,8 @@ class _Scaling(nn.Module):
     def __init__(self, layer: PositionNorm) -> None:
         super().__init__()
         scale = (-layer.log_std).exp()
-        self.register_buffer("scale", scale)
-        self.register_buffer("offset", -layer.mean * scale)
+        self.register_buffer("scale", scale[None])
+        self.register_buffer("offset", (-layer.mean * scale)[None])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled x."""
@@ -246,8 +246,10 @@ def _subnet_convolutions(subnet: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d]:
 def _compare(flow: Flow, folded: FoldedFlow) -> None:
     """Compare both on noise, coloured as whitening expects its input."""
     first = next(_layers(flow), None)
-    size = first.mean.shape[1:] if isinstance(first, PositionNorm) else (4, 4)
-    noise = torch.randn(1, _channels(flow), *size, generator=torch.Generator().manual_seed(0))
+    height_width = first.mean.shape[1:] if isinstance(first, PositionNorm) else (4, 4)
+    noise = torch.randn(
+        1, _channels(flow), *height_width, generator=torch.Generator().manual_seed(0)
+    )
     x = noise.to(_device(flow), torch.float64)
     for layer in reversed(list(_layers(flow))):
         x = layer.inverse(x)[0] if isinstance(layer, Whitening | PositionNorm) else x

@@ -115,10 +115,11 @@ class FastFlow(FlowDetector):
     :math:`z_l = f_l(h_l)` of the same shape, with :math:`z_l \sim N(0, I)` for normal images.
     Where the image is anomalous, z is far from 0.
 
-    What comes before the flow's steps makes the features standard: :class:`PositionNorm`, where
-    asked for, each position by itself, and whitening all together, so that channels are
-    uncorrelated, too. Both account for it. Published code has a LayerNorm with a trainable scale there and leaves its
-    log-determinant out of the loss, which then falls without bound as the scale shrinks.
+    What comes before the flow's steps makes the features standard:
+    :class:`~fastflow_utils.detector.flows.PositionNorm`, where asked for, each position by itself,
+    and whitening all together, so that channels are uncorrelated, too. Both account for it.
+    Published code has a LayerNorm with a trainable scale there and leaves its log-determinant out
+    of the loss, which then falls without bound as the scale shrinks.
 
     Its flows are the readable layers, which learn, with or without gradients. To evaluate and to
     predict there is the inference form, :meth:`folded`.

@@ -242,8 +242,8 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     Raises:
         FastFlowError: If a field is missing, unknown or does not fit.
     """
-    # Before there were these fields, a step took all positions, no flow knew them, and FastFlow was
-    # the only method.
+    # Before there were these fields, a step took all positions, no flow knew where it was, and
+    # FastFlow was the only method.
     values = {"positions": None, "position": False, "method": "fastflow", **values}
     if missing := set(_DEFAULTS) - set(values):
         raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
