@@ -600,9 +600,9 @@ class Flow(_Chain):
         super().__init__([*first, *steps])
 
     def prepare(self, batches: Iterable[Tensor]) -> None:
-        """Let the layer that must see all training images measure them, if there is one.
+        """Let :class:`PositionNorm`, if there is one, measure all training images.
 
-        That is :class:`PositionNorm`. What has been measured before stays as it is, for the rest has learnt to follow it.
+        What it has measured before stays as it is, for the other layers have learnt to follow it.
 
         Args:
             batches: (B, C, H, W) each; read only if they are needed.

@@ -68,7 +68,7 @@ def confusion(scores: Tensor, labels: Tensor, threshold: float) -> Confusion:
 
 
 class ThresholdFigure:
-    """Draws what thresholds do: ``draw = ThresholdFigure(evaluation)``, then ``draw(0.6, 0.5, 0)``.
+    """Draws what thresholds do; ``ThresholdFigure(evaluation)(0.6, 0.5, 0)`` is a figure.
 
     Computed beforehand, once: the ROC curve, the place of every score, the test images in grey,
     and the figure itself. Each call compares one map with its threshold, counts, and moves what
