@@ -11,7 +11,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fastflow_utils.detector.flows import ActNorm, AffineCoupling, FlowLayer, Whitening
+from fastflow_utils.detector.flows import (
+    ActNorm,
+    AffineCoupling,
+    FlowLayer,
+    PositionNorm,
+    Whitening,
+)
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -24,6 +30,9 @@ def randomise(layer: FlowLayer, seed: int = 0, spread: float = 0.4) -> FlowLayer
         for parameter in layer.parameters():
             parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
         for module in layer.modules():
+            if isinstance(module, PositionNorm):
+                module.mean.copy_(torch.randn(module.mean.shape, generator=generator))
+                module.log_std.copy_(spread * torch.randn(module.mean.shape, generator=generator))
             if isinstance(module, Whitening):
                 module.mean.copy_(torch.randn(module.mean.shape, generator=generator))
                 noise = torch.randn(module.matrix.shape, generator=generator)

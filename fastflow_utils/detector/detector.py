@@ -42,7 +42,7 @@ __all__ = ["Detector", "check_rates", "features_for", "hold_out", "method_class"
 Raw: TypeAlias = tuple[list[Tensor], Tensor | None]
 """A method's maps, and its own score where it has one."""
 
-FORMAT = 6
+FORMAT = 7
 """Of a saved model; counted up whenever an older reader would misunderstand a newer file."""
 
 

@@ -291,9 +291,9 @@ class Whitening(FlowLayer):
 
 
 class PositionNorm(FlowLayer):
-    r"""Standardise each channel at each position.
+    r"""Standardise each channel c at each position i by itself.
 
-    .. math:: z_{ci} = (x_{ci} - \mu_{ci}) / \sigma_{ci}
+    .. math:: z_{ci} = \frac{x_{ci} - \mu_{ci}}{\sigma_{ci}}
 
     log|det dz/dx| = -sum_ci log sigma_ci; the share of position i is its part of the sum. So the
     flow knows where it is: what is normal at one place of an aligned object may not be at
@@ -354,7 +354,7 @@ class PositionNorm(FlowLayer):
 
     @torch.no_grad()
     def measure(self, batches: Iterable[Tensor]) -> None:
-        """Set mu and sigma from batches (B, C, H, W) of normal features, two images at least."""
+        """Set mu and sigma from batches (B, C, H, W) of normal features, however they are cut."""
         count, first = 0, torch.zeros_like(self.mean, dtype=torch.float64)
         second = torch.zeros_like(first)
         for x in batches:
@@ -362,15 +362,16 @@ class PositionNorm(FlowLayer):
             count += len(x)
             first += x.double().sum(0)
             second += x.double().square().sum(0)
-        if count < 2:
-            raise FastFlowError(f"{count} images: expected two or more, to see how they vary")
+        if count == 0:
+            raise FastFlowError("no images to measure positions on: expected at least one")
         around = _window if count >= self.LEAST else _everywhere
         mean = around(first / count)
         variance = (around(second / count) - mean**2).clamp_min(0)
         whole = variance.mean((1, 2), keepdim=True)
         variance = (count * variance + self.PRIOR * whole) / (count + self.PRIOR)
         self.mean.copy_(mean)
-        self.log_std.copy_(0.5 * variance.clamp_min(1e-12).log())  # a dead channel stays as it is
+        least = (1e-6 * whole.mean()).clamp_min(1e-12)  # of a channel in which nothing happens
+        self.log_std.copy_(0.5 * variance.clamp_min(least).log())
         self.initialised.fill_(True)
 
     def _shares(self, x: Tensor) -> Tensor:
@@ -378,10 +379,10 @@ class PositionNorm(FlowLayer):
 
     def _check(self, x: Tensor) -> None:
         if x.shape[1:] != self.mean.shape:
-            shape = ", ".join(map(str, self.mean.shape))
+            expected = ", ".join(map(str, self.mean.shape))
             raise FastFlowError(
-                f"features {tuple(x.shape)}: expected (B, {shape}), the size that this flow's "
-                "PositionNorm was made for"
+                f"features {tuple(x.shape)}: expected (B, {expected}), which this flow's "
+                "PositionNorm was made for; use images of that size, or a flow with position=False"
             )
 
 
@@ -610,11 +611,13 @@ class Flow(_Chain):
         super().__init__([*first, *steps])
 
     def prepare(self, batches: Iterable[Tensor]) -> None:
-        """Let what must see all training images measure them: positions, if there is such a layer.
+        """Let :class:`PositionNorm`, if there is one, measure all training images.
+
+        What it has measured before stays as it is, for the other layers have learnt to follow it.
 
         Args:
             batches: (B, C, H, W) each; read only if they are needed.
         """
-        for layer in self.layers:
-            if isinstance(layer, PositionNorm):
-                layer.measure(batches)
+        first = next(iter(self.layers), None)
+        if isinstance(first, PositionNorm) and not first.initialised:
+            first.measure(batches)

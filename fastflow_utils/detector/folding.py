@@ -156,8 +156,8 @@ class _Scaling(nn.Module):
     def __init__(self, layer: PositionNorm) -> None:
         super().__init__()
         scale = (-layer.log_std).exp()
-        self.register_buffer("scale", scale)
-        self.register_buffer("offset", -layer.mean * scale)
+        self.register_buffer("scale", scale[None])
+        self.register_buffer("offset", (-layer.mean * scale)[None])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled x."""

@@ -39,8 +39,8 @@ def show(image: Tensor) -> Pixels:
 def heat(anomaly_map: Tensor) -> Tensor:
     """Scale a map to what the colours show: 0 up to the middle of its range, 1 at the top.
 
-    The middle, 0.5, is a standard deviation above normal images on every level. The scale is the
-    same for every image, model and category, so colours can be compared.
+    The middle, 0.5, is what one normal position in a hundred reaches on every level. The scale is
+    the same for every image, model and category, so colours can be compared.
 
     Args:
         anomaly_map: Any shape, in [0, 1].

@@ -46,7 +46,7 @@ def level_scale(normal: Tensor) -> Tensor:
 
     Example:
         >>> level_scale(torch.arange(1001.0))[[0, 16, 32, 48]]  # all, a tenth, a hundredth, ...
-        tensor([   0.,  900.,  990.,  999.])
+        tensor([  0., 900., 990., 999.])
     """
     values = normal.flatten().double().sort().values
     exponents = torch.linspace(0, DECADES, KNOTS, dtype=torch.float64, device=values.device)
@@ -63,8 +63,8 @@ def level_map(values: Tensor, scale: Tensor) -> Tensor:
 
     P is of held-out normal images, whatever scale n_l has: levels of any size and depth compare,
     and so do methods. One normal position in ten reaches 0.25, one in a hundred 0.5, one in a
-    thousand 0.75, one in ten thousand 1, which bounds what a single level can say. In between the
-    scale is linear, so the order of a level's positions is that of n_l.
+    thousand 0.75, one in ten thousand 1, which bounds what a single level can say. Below that the
+    order of a level's positions is that of n_l, for between its knots the scale is linear.
 
     Args:
         values: :math:`n_l(i)`, (B, 1, H_l, W_l): the negative log-likelihood, or any other map

@@ -38,8 +38,9 @@ def predict(
     """Score images of any size; write ``scores.csv`` and one heat map for each image.
 
     A heat map is a PNG of its image's size, in colours that mean the same for every image: black
-    is a standard deviation above normal or less, yellow is as anomalous as can be. The model's
-    pixel threshold is outlined in green, its image threshold makes the decision.
+    is what one normal position in a hundred reaches, or less, yellow what at most one in ten
+    thousand does, on every level. The model's pixel threshold is outlined in green, its image
+    threshold makes the decision.
 
     ``scores.csv`` is UTF-8, and each row is written as soon as its heat map is: an interruption
     keeps what was done. A path that is not one line of UTF-8 (on Linux a name may be any bytes)
@@ -52,8 +53,9 @@ def predict(
         output: Made if it is missing; an earlier ``scores.csv`` in it is replaced.
 
     Returns:
-        A table with the columns ``path``, ``score`` (higher is more anomalous), ``decision``
-        ("good" or "anomalous") and ``heat_map`` (the file's name in ``output/heat_maps``), and a
+        A table with the columns ``path``, ``score`` (in standard deviations of normal
+        images, higher is more anomalous; PatchCore has its own), ``decision`` ("good" or
+        "anomalous") and ``heat_map`` (the file's name in ``output/heat_maps``), and a
         message for each image that could not be read or has no finite score: it is left out, the
         others are done all the same.
 

@@ -27,7 +27,7 @@ from fastflow_utils.compute import check_seed
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.flows import FlowLayer, standard_normal
-from fastflow_utils.detector.maps import combine, level_map
+from fastflow_utils.detector.maps import combine, level_map, level_scale
 from fastflow_utils.detector.training import fit, hold_out
 from fastflow_utils.experiments.recipes import Recipe
 
@@ -130,15 +130,18 @@ def anomaly_maps(
         trained: From :func:`train`.
         levels: Which levels take part. Default: all.
         log_det: Whether n_l holds the log-determinant's share.
-        bounded: False leaves the logistic function out: the map is the mean of u_l.
+        bounded: False takes n_l in standard deviations of held-out positions from their mean
+            instead of its rarity, which ends at 1.
         smoothing: Standard deviation of the Gaussian blur, in pixels of the map; 0 is none.
             Default: the recipe's.
     """
     maps = []
     for level in levels if levels is not None else range(len(trained.test[log_det])):
         normal, n = trained.held_out[log_det][level], trained.test[log_det][level]
-        std = normal.std(correction=0).clamp_min(1e-6)
-        maps.append(level_map(n, normal.mean(), std, bounded))
+        if bounded:
+            maps.append(level_map(n, level_scale(normal)))
+        else:
+            maps.append((n - normal.mean()) / normal.std(correction=0).clamp_min(1e-6))
     recipe = trained.recipe
     return combine(maps, recipe.image_size, recipe.smoothing if smoothing is None else smoothing)
 

@@ -273,7 +273,7 @@ def frame(verdict: Verdict, position: str, side: int = 256) -> Image.Image:
     sheet.write(f"truth: {truth}", gap, y, size, 1.4 * side)
     x = right - sheet.mark(verdict, right, y, size, "rm") - gap / 2
     x -= sheet.judge(verdict, x, y, size, "rm") + gap / 2
-    words = f"score {verdict.score:.3f}, threshold {verdict.image_threshold:.3f}: called"
+    words = f"score {verdict.score:.2f}, threshold {verdict.image_threshold:.2f}: called"
     sheet.write(words, x, y, size, 2 * side, "rm")
 
     for x, name, picture in zip(left, COLUMNS, _pictures(verdict, side), strict=True):

@@ -10,6 +10,7 @@ from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.flows import FlowOptions
+from fastflow_utils.detector.maps import image_score
 from fastflow_utils.detector.metrics import auroc
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.training import fit
@@ -46,11 +47,12 @@ def test_equal_weights_give_the_models_map(setting, mixer, monkeypatch, smoothin
     torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-5)
 
 
-def test_equal_weights_give_nearly_the_evaluations_scores(setting, mixer):
+def test_equal_weights_give_nearly_the_top_of_the_evaluations_maps(setting, mixer):
     model, test, features = setting
     evaluation = evaluate(model, test, features)
-    assert (mixer.scores(EQUAL) - evaluation.scores).abs().max() < 0.02
-    assert abs(mixer.auroc(EQUAL) - auroc(evaluation.scores, evaluation.labels)) < 0.05
+    top = image_score(evaluation.maps, model.top)
+    assert (mixer.scores(EQUAL) - top).abs().max() < 0.02
+    assert abs(mixer.auroc(EQUAL) - auroc(top, evaluation.labels)) < 0.05
     assert torch.equal(mixer.labels, evaluation.labels)
 
 

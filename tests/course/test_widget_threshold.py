@@ -51,7 +51,7 @@ def test_the_point_walks_on_the_curve_from_one_corner_to_the_other(evaluation):
     fpr, tpr = roc_curve(evaluation.scores, evaluation.labels)
     walked = []
     for threshold in [2.0, *sorted(evaluation.scores.tolist(), reverse=True), -1.0]:
-        draw(threshold, 0)
+        draw(threshold, 0.5, 0)
         walked.append(point(draw))
         x, y = walked[-1]
         on_segment = (fpr[:-1] <= x) & (x <= fpr[1:]) & (tpr[:-1] <= y) & (y <= tpr[1:])
@@ -63,9 +63,9 @@ def test_the_point_walks_on_the_curve_from_one_corner_to_the_other(evaluation):
 def test_the_overlay_marks_the_pixels_from_the_threshold_on(evaluation):
     draw = ThresholdFigure(evaluation)
     good = evaluation.labels.tolist().index(0)
-    draw(2.0, good)
+    draw(0.3, 2.0, good)
     nothing = np.asarray(draw.pixels.get_array())
-    draw(0.75, good)
+    draw(0.3, 0.75, good)
     some = np.asarray(draw.pixels.get_array())
     changed = (some != nothing).any(-1)
     assert np.array_equal(changed, evaluation.maps[good, 0].numpy() >= 0.75)
@@ -74,7 +74,7 @@ def test_the_overlay_marks_the_pixels_from_the_threshold_on(evaluation):
 def test_the_truth_is_outlined(evaluation):
     bad = evaluation.labels.tolist().index(1)
     draw = ThresholdFigure(evaluation)
-    draw(2.0, bad)
+    draw(0.3, 2.0, bad)
     green = np.isclose(np.asarray(draw.pixels.get_array()), [0.2, 1.0, 0.4]).all(-1)
     rows, columns = np.nonzero(evaluation.masks[bad, 0].numpy())
     assert green.any() and not green[rows, columns].any()
@@ -85,18 +85,20 @@ def test_the_truth_is_outlined(evaluation):
 def test_titles_say_what_was_decided(evaluation):
     draw = ThresholdFigure(evaluation)
     bad = evaluation.labels.tolist().index(1)
-    draw(-1.0, bad)
+    draw(-1.0, 0.5, bad)
     assert "called anomalous" in draw.picture.get_title()
     assert draw.spread.get_title() == "4 false alarms | 6 found\n0 passed | 0 missed"
-    draw(2.0, bad)
+    draw(2.0, 0.5, bad)
     assert "called good" in draw.picture.get_title()
     assert draw.spread.get_title() == "0 false alarms | 0 found\n4 passed | 6 missed"
-    assert "threshold 2.000" in draw.curve.get_title()
+    assert "threshold 2.00" in draw.curve.get_title()
 
 
-def test_static_twin_starts_at_the_models_own_threshold(evaluation):
-    figure = explore_threshold(evaluation)
-    assert "threshold 0.600" in figure.axes[2].get_title()
+def test_static_twin_starts_at_the_models_own_thresholds(evaluation):
+    figure = explore_threshold(evaluation, [0])
+    assert "threshold 0.60" in figure.axes[2].get_title()
+    expected = np.asarray(ThresholdFigure(evaluation)(0.6, 0.9, 0).axes[0].images[0].get_array())
+    assert np.array_equal(figure.axes[0].images[0].get_array(), expected)
 
 
 def test_a_threshold_out_of_range_starts_at_its_end(evaluation):
@@ -104,16 +106,17 @@ def test_a_threshold_out_of_range_starts_at_its_end(evaluation):
     assert "F1 = 0.00" in figure.axes[2].get_title()
 
 
-def test_live_both_controls_redraw(monkeypatch, evaluation):
+def test_live_every_control_redraws(monkeypatch, evaluation):
     shown = []
     monkeypatch.setattr(live_module, "is_live", lambda: True)
     monkeypatch.setattr(live_module, "display", shown.append)
     assert explore_threshold(evaluation, [7, 0]) is None
-    slider, menu, picture, trouble = shown[0].children
+    slider, pixels, menu, picture, trouble = shown[0].children
     assert isinstance(slider, ipywidgets.FloatSlider) and slider.continuous_update
     assert [value for _, value in menu.options] == [7, 0]
     seen = {bytes(picture.value)}
-    for control, value in [(slider, slider.min), (menu, 0), (slider, slider.max)]:
+    changes = [(slider, slider.min), (pixels, 0.3), (menu, 0), (slider, slider.max)]
+    for control, value in changes:
         control.value = value
         assert bytes(picture.value) not in seen and not trouble.value
         seen.add(bytes(picture.value))

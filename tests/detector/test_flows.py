@@ -23,6 +23,7 @@ from fastflow_utils.detector.flows import (
     FlowOptions,
     FlowStep,
     Permutation,
+    PositionNorm,
     Whitening,
 )
 from fastflow_utils.errors import FastFlowError
@@ -31,6 +32,7 @@ from fastflow_utils.experiments.recipes import Recipe, recipes
 LAYERS = {
     "actnorm": lambda: ActNorm(5),
     "whitening": lambda: Whitening(5),
+    "positions": lambda: PositionNorm(5, (3, 4)),
     "permutation": lambda: Permutation(5),
     "coupling 3x3": lambda: AffineCoupling(5, kernel_size=3),
     "coupling 1x1, few hidden": lambda: AffineCoupling(6, kernel_size=1, hidden_ratio=0.16),
@@ -40,6 +42,7 @@ LAYERS = {
     "flow 3x3": lambda: Flow(3, FlowOptions(steps=2, kernels="3x3", whiten=False)),
     "flow 1x1": lambda: Flow(5, FlowOptions(steps=4, kernels="1x1", hidden_ratio=2, whiten=False)),
     "flow, whitened": lambda: Flow(4, FlowOptions(steps=2, whiten=True)),
+    "flow, positions": lambda: Flow(4, FlowOptions(steps=2, position=True), size=(3, 4)),
 }
 
 
@@ -77,19 +80,16 @@ def test_every_layer_keeps_every_promise(name, check):
     hidden_ratio=st.sampled_from([0.5, 1, 3]),
     clamp=st.sampled_from([0.5, 2.0, 3.0]),
     whiten=st.booleans(),
+    position=st.booleans(),
     seed=st.integers(0, 2**16),
 )
 @settings(deadline=None, max_examples=40, derandomize=True)
 def test_every_flow_keeps_its_promises(
-    channels, size, steps, kernels, hidden_ratio, clamp, whiten, seed
+    channels, size, steps, kernels, hidden_ratio, clamp, whiten, position, seed
 ):
     torch.manual_seed(seed)
-    flow = Flow(
-        channels,
-        FlowOptions(
-            steps=steps, kernels=kernels, hidden_ratio=hidden_ratio, clamp=clamp, whiten=whiten
-        ),
-    )
+    options = FlowOptions(steps, kernels, hidden_ratio, clamp, whiten, position)
+    flow = Flow(channels, options, size=size)
     # Four wild steps in a row would leave nothing of float64's digits.
     flow = randomise(flow, seed, spread=0.2)
     for coupling in (m for m in flow.modules() if isinstance(m, AffineCoupling)):
@@ -219,7 +219,7 @@ def test_generator_fixes_the_permutations():
 
 
 def test_shifted_input_gives_shifted_latent_away_from_the_border():
-    """One flow serves every position: nothing in it knows where it is."""
+    """One flow serves every position: without PositionNorm, nothing in it knows where it is."""
     flow = randomise(Flow(4, FlowOptions(steps=3, whiten=False)))
     x = inputs(flow, size=(24, 24))
     z, _ = flow(x)
@@ -234,6 +234,104 @@ def test_mistakes_are_named():
         AffineCoupling(1)
     with pytest.raises(ValueError, match=r"kernels='5x5'.*3-1"):
         Flow(4, FlowOptions(kernels="5x5", whiten=False))  # type: ignore[arg-type]
+
+
+# PositionNorm: what is normal at one place
+
+
+def aligned(count: int, spread: float = 3.0, size: tuple[int, int] = (6, 5)) -> Tensor:
+    """Images whose positions differ in mean and scale, each by itself."""
+    generator = torch.Generator().manual_seed(0)
+    mean, log_std, noise = (
+        torch.randn(*shape, *size, generator=generator, dtype=torch.float64)
+        for shape in ((2,), (2,), (count, 2))
+    )
+    return spread * mean + (spread / 6 * log_std).exp() * noise
+
+
+def measured(x: Tensor) -> PositionNorm:
+    layer = PositionNorm(*x.shape[1:2], x.shape[2:]).double()
+    layer.measure([x])
+    return layer
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 30])
+def test_positions_are_shrunk_by_the_formula(count):
+    """By a loop over channels and positions."""
+    x, size = aligned(count, spread=0.5), 6 * 5
+    layer = measured(x)
+    for channel, images in enumerate(x.unbind(1)):
+        means = images.mean(0)
+        variances = images.var(0) if count > 1 else (means - means.mean()).square()
+        within = variances.mean()
+        between = max(0, means.var(correction=0) - within / count)
+        for i in range(size):
+            m, variance = means.flatten()[i], variances.flatten()[i]
+            w = between / (between + within / count)
+            mu = w * m + (1 - w) * means.mean()
+            sigma = ((count - 1) * variance + 10 * within) / (count + 9)
+            torch.testing.assert_close(layer.mean[channel].flatten()[i], mu)
+            torch.testing.assert_close(layer.log_std[channel].flatten()[i], sigma.log() / 2)
+
+
+def test_where_positions_are_alike_all_get_the_mean_of_the_channel():
+    x = torch.randn(8, 2, 20, 20, generator=torch.Generator().manual_seed(0)).double()
+    plain, layer = x.mean(0), measured(x)
+    spread = (layer.mean - x.mean((0, 2, 3))[:, None, None]).std()
+    assert spread < 0.3 * plain.std(), "what the means differ by is chance"
+    one = measured(x[:1])  # of one image nothing else is known
+    torch.testing.assert_close(one.mean, x[0].mean((1, 2))[:, None, None].expand(2, 20, 20))
+    equal = measured(x[..., :1, :1].expand(-1, -1, 4, 4))
+    torch.testing.assert_close(equal.mean, plain[:, :1, :1].expand(-1, 4, 4))
+
+
+def test_of_many_images_each_position_has_its_own_mean_and_scale():
+    x = aligned(5000)
+    layer = measured(x)
+    torch.testing.assert_close(layer.mean, x.mean(0), atol=0.01, rtol=0)
+    torch.testing.assert_close(layer.log_std, x.std(0).log(), atol=0.02, rtol=0)
+
+
+def test_positions_measured_in_batches_are_those_measured_at_once():
+    x = aligned(23)
+    parts = PositionNorm(2, (6, 5)).double()
+    parts.measure(x.split(5))
+    whole = measured(x)
+    torch.testing.assert_close(parts.mean, whole.mean)
+    torch.testing.assert_close(parts.log_std, whole.log_std)
+    first = PositionNorm(2, (6, 5)).double()
+    first(x)
+    first(x + 1)  # the first batch in training mode, and only that
+    assert torch.equal(first.mean, whole.mean) and torch.equal(first.log_std, whole.log_std)
+
+
+def test_positions_in_which_nothing_happens_do_no_harm():
+    x = aligned(9)
+    x[:, 1] = 4
+    for case in (x, torch.ones_like(x)):
+        z, log_det = measured(case)(case)
+        assert z.isfinite().all() and log_det.isfinite().all() and z.abs().max() < 20
+
+
+def test_positions_of_another_size_are_refused():
+    layer = PositionNorm(2, (6, 5))
+    for use in (layer, layer.inverse, lambda x: layer.measure([x])):
+        with pytest.raises(FastFlowError, match=r"\(3, 2, 5, 6\): expected \(B, 2, 6, 5\)"):
+            use(torch.zeros(3, 2, 5, 6))
+    with pytest.raises(FastFlowError, match="at least one"):
+        layer.measure([])
+    with pytest.raises(FastFlowError, match=r"size=\(H, W\)"):
+        Flow(4, FlowOptions(position=True))
+
+
+def test_a_flow_is_prepared_once_and_only_if_it_knows_positions():
+    x = aligned(12).float()
+    flow = Flow(2, FlowOptions(steps=1, position=True), size=(6, 5))
+    flow.prepare(x.split(5))
+    before = flow.layers[0].mean.clone()
+    flow.prepare([x + 1])
+    assert torch.equal(flow.layers[0].mean, before)
+    Flow(2, FlowOptions(steps=1)).prepare(iter(()))
 
 
 def test_whitening_leaves_nothing_for_a_gaussian_to_say():

@@ -10,7 +10,14 @@ from fastflow_utils.compute import dtype_of, resolve_precision
 from fastflow_utils.detector import folding
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features
-from fastflow_utils.detector.flows import ActNorm, AffineCoupling, Flow, FlowOptions, conv_subnet
+from fastflow_utils.detector.flows import (
+    ActNorm,
+    AffineCoupling,
+    Flow,
+    FlowOptions,
+    PositionNorm,
+    conv_subnet,
+)
 from fastflow_utils.detector.folding import FoldedFlow, NotFoldableError
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.training import fit
@@ -49,6 +56,24 @@ def test_equals_the_plain_flow(kernels, whiten, channels, shape):
     x = 2 * torch.randn(batch, channels, height, width) + 1
     assert_same(flow, x)
     assert_same(flow.double(), x.double(), accuracy=1e-12)
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_equals_the_plain_flow_that_knows_positions(whiten, steps):
+    options, size = FlowOptions(steps, whiten=whiten, position=True), (5, 4)
+    flow = Flow(6, options, size=size)
+    flow(3 * torch.randn(9, 6, *size) + torch.randn(6, *size))
+    x = torch.randn(3, 6, *size)
+    assert_same(randomised(flow), x)
+    assert_same(flow.double(), x.double(), accuracy=1e-12)
+
+
+def test_positions_after_another_layer_are_refused_by_name():
+    flow = Flow(6, FlowOptions(steps=1))
+    flow.layers.insert(1, PositionNorm(6, (4, 4)))
+    with pytest.raises(NotFoldableError, match="PositionNorm at the start"):
+        FoldedFlow(flow.eval())
 
 
 @pytest.mark.parametrize("whiten", [True, False])
@@ -175,7 +200,7 @@ def test_maps_and_ranking_are_the_plain_flows(trained):
     model, features = trained
     detector = model.folded()
     folded, plain = detector.anomaly_map(features), model.anomaly_map(features)
-    scores = torch.stack([model.score(folded), model.score(plain)])
+    scores = torch.stack([detector.score(features), model.score(features)])
     if model.precision == "float32":
         assert ((folded - plain).abs() / plain).max() < 1e-4
         assert torch.equal(*scores.argsort())

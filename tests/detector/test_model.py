@@ -11,7 +11,7 @@ from torch import nn
 
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.detector import upper_quantile
+from fastflow_utils.detector.detector import Detector, upper_quantile
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import Features, extract
 from fastflow_utils.detector.flows import FlowOptions
@@ -78,6 +78,7 @@ def test_scaled_features_cost_the_log_of_the_scale(model, backbone):
 
 
 def test_map_is_hot_where_the_features_are_odd(model, backbone):
+    model.calibrate([noise(backbone, 8)])
     features = noise(backbone, 1)
     for h, stride in zip(features, backbone.strides, strict=True):
         h[..., 48 // stride :, : 16 // stride] += 8  # rows 48 to 63, columns 0 to 15 of the image
@@ -126,11 +127,11 @@ def calibrated(backbone: Backbone, count: int = 32) -> tuple[FastFlow, list[torc
 
 def test_levels_are_calibrated_to_one_scale(backbone):
     model, features = calibrated(backbone)
-    logits = [m.detach().logit() + 1 for m in model.level_maps(features)]
-    for level in logits:
-        assert float(level.mean()) == pytest.approx(0, abs=1e-4)
-        assert float(level.std(correction=0)) == pytest.approx(1, abs=1e-4)
-    assert 1 / (1 + math.exp(1)) == pytest.approx(NORMAL_LEVEL)
+    for level in (one.detach() for one in model.level_maps(features)):
+        assert float(level.median()) == pytest.approx(NORMAL_LEVEL, abs=5e-3)
+        for a in (0.25, 0.5):  # a tenth of the positions, a hundredth
+            share = float((level >= a).float().mean())
+            assert share == pytest.approx(10 ** (-4 * a), abs=1.5 / level.numel())
     scaled = [h * 5 for h in features]  # other units, other flow, the same maps
     other = FastFlow(backbone, FlowOptions(steps=1, whiten=False))
     other.calibrate([scaled])
@@ -148,8 +149,9 @@ def test_calibration_is_by_all_batches(backbone):
         h[16:] *= 3
     model.calibrate([features])
     other.calibrate([[h[:16] for h in features], [h[16:] for h in features]])
-    torch.testing.assert_close(other.level_mean, model.level_mean)
-    torch.testing.assert_close(other.level_std, model.level_std)
+    torch.testing.assert_close(other.level_scale, model.level_scale)
+    torch.testing.assert_close(other.score_mean, model.score_mean)
+    torch.testing.assert_close(other.score_std, model.score_std)
     torch.testing.assert_close(other.pixel_threshold, model.pixel_threshold)
 
 
@@ -157,9 +159,9 @@ def test_calibration_is_by_all_batches(backbone):
 def test_thresholds_keep_to_the_false_positive_rate_that_was_asked_for(backbone, fpr):
     model, features = calibrated(backbone)
     model.calibrate([[h[:10] for h in features], [h[10:] for h in features]], fpr, fpr)
-    maps = model.anomaly_map(features)
+    maps, scores = model.judge(features)
     pixel_fpr = float((maps >= model.pixel_threshold).float().mean())
-    image_fpr = float((model.score(maps) >= model.image_threshold).float().mean())
+    image_fpr = float((scores >= model.image_threshold).float().mean())
     assert pixel_fpr <= fpr and pixel_fpr == pytest.approx(fpr, abs=1e-4)
     assert image_fpr <= fpr and image_fpr > fpr - 2 / 32
 
@@ -180,16 +182,90 @@ def test_an_uncalibrated_model_calls_nothing_anomalous(backbone):
 
 
 def test_smoothing_keeps_the_mean_and_lowers_the_peak(backbone):
-    features = noise(backbone)
-    rough, smooth = (
-        FastFlow(backbone, FlowOptions(steps=1), smoothing=sigma)
-        .eval()
-        .anomaly_map(features)
-        .detach()
-        for sigma in (0, 4)
-    )
+    model, features = calibrated(backbone)
+    maps = []
+    for model.smoothing in (0, 4):
+        maps.append(model.anomaly_map(features).detach())
+    rough, smooth = maps
     assert smooth.max() < rough.max() and smooth.std() < rough.std()
     assert float(smooth.mean()) == pytest.approx(float(rough.mean()), abs=0.02)
+
+
+# The image score
+
+
+class Given(Detector):
+    """Its maps are the features' first channels, each in units of its own."""
+
+    def __init__(self, backbone: Backbone, units: list[tuple[float, float]]) -> None:
+        super().__init__(backbone, maps=3, smoothing=1.0, top=0.02)
+        self.units = units
+
+    def maps(self, features):
+        return [b + a * h[:, :1] for h, (a, b) in zip(features, self.units, strict=True)]
+
+
+ONE = (1.0, 0.0)
+
+
+def test_the_score_is_what_all_levels_say_together_and_what_one_says_alone(backbone):
+    """By a loop: in standard deviations of the held-out images, in which two count as prior."""
+    normal, new = noise(backbone, 20), noise(backbone, 5)
+    model = Given(backbone, [ONE] * 3)
+    model.calibrate([normal])
+
+    def highest(features: list[torch.Tensor]) -> list[torch.Tensor]:
+        maps = [model.anomaly_map(features), *model.maps(features)]
+        counts = [max(1, int(0.02 * one[0].numel())) for one in maps]
+        pairs = zip(maps, counts, strict=True)
+        return [one.flatten(1).topk(k).values.mean(1) for one, k in pairs]
+
+    z = []
+    maps = [model.anomaly_map(normal), *model.maps(normal)]
+    for t, t_new, one in zip(highest(normal), highest(new), maps, strict=True):
+        squares = (t - t.mean()).square().sum() + 2 * (one.std(correction=0) / 5) ** 2
+        z.append((t_new - t.mean()) / (squares / (20 - 1 + 2)).sqrt())
+    torch.testing.assert_close(model.score(new), z[0] + torch.stack(z[1:]).amax(0))
+
+
+def test_held_out_images_are_0_on_average_and_differ_by_about_1(backbone):
+    model, features = Given(backbone, [ONE] * 3), noise(backbone, 40)
+    model.calibrate([features])
+    t = model._highest(model.anomaly_map(features), model.maps(features))
+    z = (t - model.score_mean) / model.score_std
+    torch.testing.assert_close(z.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
+    assert (z.std(0) > 0.7).all() and (z.std(0) < 1.1).all()
+
+
+@pytest.mark.parametrize("unit", [(3.0, -7.0), (1e-3, 5.0), (200.0, 0.0)])
+def test_neither_map_nor_score_depends_on_a_levels_units(backbone, unit):
+    normal, new, said = noise(backbone, 12), noise(backbone, 4), []
+    for units in ([ONE] * 3, [ONE, unit, ONE]):
+        model = Given(backbone, units)
+        model.calibrate([normal])
+        said.append(model.judge(new))
+    for one, other in zip(*said, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=2e-3)
+
+
+def test_what_one_level_alone_sees_has_no_bound(backbone):
+    """Where the map of the level has been at its highest long since."""
+    model, features = Given(backbone, [ONE] * 3), noise(backbone, 12)
+    model.calibrate([features])
+    scores = []
+    for height in (100, 1000, 10_000):
+        odd = [h.clone() for h in noise(backbone, 1)]
+        odd[2][:, 0, 1, 1] = height
+        scores.append(float(model.score(odd)))
+    assert scores[0] > 20 and scores[1] > 5 * scores[0] and scores[2] > 5 * scores[1]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_held_out_images_give_finite_scores(backbone, count):
+    model, new = FastFlow(backbone, FlowOptions(steps=1)), noise(backbone, 4)
+    model.calibrate([noise(backbone, count)])
+    assert model.score_std.min() > 1e-3
+    assert model.score(new).isfinite().all() and model.score(new).abs().max() < 50
 
 
 @pytest.mark.parametrize(("top", "expected"), [(1.0, 7.5), (0.25, 13.5), (1e-9, 15.0)])
@@ -326,7 +402,7 @@ def test_held_out_images_have_no_part_in_training(backbone):
         fit(model, features, epochs=1, batch_size=7, seed=5)
         states.append((torch.cat([p.flatten() for p in model.flows.parameters()]), model))
     assert torch.equal(states[0][0], states[1][0])
-    assert states[0][1].level_mean.max() < states[1][1].level_mean.min()
+    assert (states[0][1].level_scale < states[1][1].level_scale).all()
 
 
 def test_one_image_is_too_few(backbone):
@@ -465,12 +541,12 @@ def test_a_subnet_of_ones_own_learns_and_evaluates_but_cannot_be_saved(backbone,
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize("format", [5, 9, "6", None])
+@pytest.mark.parametrize("format", [6, 9, "7", None])
 def test_the_format_of_a_saved_model_is_checked(model, tmp_path, format):
     folder = model.save(tmp_path)
     config = json.loads((folder / "config.json").read_text()) | {"format": format}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(FastFlowError, match=r"has format .*: this version reads 6"):
+    with pytest.raises(FastFlowError, match=r"has format .*: this version reads 7"):
         FastFlow.load(folder)
 
 

@@ -19,6 +19,7 @@ from fastflow_utils.detector.flows import (
     FlowLayer,
     FlowOptions,
     Permutation,
+    PositionNorm,
     Whitening,
     _Chain,
 )
@@ -26,7 +27,8 @@ from fastflow_utils.detector.flows import (
 Pair = tuple[Tensor, Tensor]
 Check = Callable[[FlowLayer, Tensor], None]
 MUTANTS: dict[str, tuple[type[FlowLayer], str, Callable[..., Any], Check]] = {}
-REAL = {layer: dict(vars(layer)) for layer in (ActNorm, AffineCoupling)}  # their methods
+# Their methods.
+REAL = {layer: dict(vars(layer)) for layer in (ActNorm, AffineCoupling, PositionNorm)}
 
 
 def mutant(layer: type[FlowLayer], method: str, caught_by: Check) -> Callable:
@@ -81,9 +83,23 @@ def log_det_cut_out_of_the_graph(self: AffineCoupling, x: Tensor) -> Pair:
 
 
 @mutant(ActNorm, "_shares", caught_by=checks.log_det_is_that_of_the_jacobian)
+@mutant(PositionNorm, "_shares", caught_by=checks.log_det_is_that_of_the_jacobian)
 @mutant(Whitening, "_shares", caught_by=checks.log_det_is_that_of_the_jacobian)
 def log_det_forgotten(self: FlowLayer, x: Tensor) -> Tensor:
     return x.new_zeros(len(x), 1, *x.shape[2:])
+
+
+@mutant(PositionNorm, "_shares", caught_by=checks.shares_are_of_each_positions_own_block)
+def log_det_the_same_everywhere(self: PositionNorm, x: Tensor) -> Tensor:
+    """The total is right; where normal images vary less is forgotten."""
+    shares = REAL[PositionNorm]["_shares"](self, x)
+    return shares.mean((2, 3), keepdim=True).expand_as(shares)
+
+
+@mutant(PositionNorm, "inverse", caught_by=checks.inverse_undoes_forward)
+def mean_of_the_position_not_undone(self: PositionNorm, z: Tensor) -> Pair:
+    x, log_det = REAL[PositionNorm]["inverse"](self, z)
+    return x - self.mean, log_det
 
 
 @mutant(_Chain, "local", caught_by=checks.log_det_is_that_of_the_jacobian)
@@ -172,8 +188,9 @@ def mean_not_scaled(self: ActNorm, x: Tensor) -> None:
 def is_broken(check: Check) -> bool:
     """Hold a flow with every kind of layer to a promise, and each layer of a step by itself."""
     torch.manual_seed(0)
-    flow = checks.randomise(Flow(5, FlowOptions(steps=2, whiten=True)))
-    for part in (flow, *flow.layers[1].layers):
+    options = FlowOptions(steps=2, whiten=True, position=True)
+    flow = checks.randomise(Flow(5, options, size=(3, 4)))
+    for part in (flow, *flow.layers[2].layers):
         try:
             check(part, torch.randn(3, 5, 3, 4, dtype=torch.float64))
         except AssertionError:

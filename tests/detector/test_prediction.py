@@ -72,7 +72,7 @@ def test_a_picture_has_one_score_however_it_is_given(model, tmp_path):
     for given in (str(path), [path], Image.open(path), pixels, pixels[None], tensor, tensor[None]):
         assert torch.equal(model.predict(given)[1], expected)
     _, close = model.predict(tensor / 255)  # floats are not rounded when resized
-    torch.testing.assert_close(close, expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(close, expected, rtol=5e-3, atol=0)
 
 
 def test_another_size_is_resized_not_taken_as_it_is(model):
@@ -89,7 +89,7 @@ def test_wrong_values_have_no_score(model, wrong):
 
 def broken(model: FastFlow) -> FastFlow:
     copy = FastFlow(model.backbone, FlowOptions(steps=1)).eval()
-    copy.level_mean.fill_(torch.nan)
+    copy.level_scale.fill_(torch.nan)
     copy.image_threshold.fill_(0.5)
     return copy
 

@@ -12,20 +12,25 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import Features
-from fastflow_utils.detector.flows import FlowOptions
+from fastflow_utils.detector.flows import Flow, FlowOptions, PositionNorm
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.training import fit, hold_out
 
 IMAGES, BATCHES = 40, 18  # of the 36 images that are not held out, two at a time
 
 
-def detector() -> FastFlow:
+def detector(position: bool = False) -> FastFlow:
     backbone = Backbone("efficientnet_lite0", image_size=32, pretrained=False)
-    return FastFlow(backbone, FlowOptions(steps=1))
+    options = FlowOptions(steps=1, position=position)
+    model = FastFlow(backbone, FlowOptions(steps=1))
+    if position:  # at the features' size
+        model.flows = nn.ModuleList(Flow(c, options, size=(2, 2)) for c in backbone.channels)
+    return model
 
 
 def features(positions: int = 2) -> Features:
@@ -67,8 +72,8 @@ def share_above_the_thresholds_is_what_was_asked() -> None:
     fit(model, given, epochs=1, image_fpr=0.5, pixel_fpr=0.01)
     _, held_out = hold_out(IMAGES, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        maps = model.anomaly_map(given[held_out])
-    images = (model.score(maps) >= model.image_threshold).float().mean()
+        maps, scores = model.judge(given[held_out])
+    images = (scores >= model.image_threshold).float().mean()
     pixels = (maps >= model.pixel_threshold).float().mean()
     assert 0.2 < images < 0.6
     assert 0.005 < pixels < 0.02
@@ -101,6 +106,17 @@ def learning_rate_rises_for_a_tenth_and_falls_to_nothing() -> None:
     assert steps.rates[-1] < 1e-5 and steps.rates[0] < 2e-4
 
 
+def positions_are_measured_on_all_that_is_trained_on() -> None:
+    given, (images, _) = features(), hold_out(IMAGES, torch.Generator().manual_seed(0))
+    model = detector(position=True)
+    fit(model, given, epochs=1)
+    for flow, level in zip(model.flows, given.levels, strict=True):
+        layer, expected = flow.layers[0], PositionNorm(level.shape[1], (2, 2))
+        expected.measure([level[images]])
+        torch.testing.assert_close(layer.mean, expected.mean)
+        torch.testing.assert_close(layer.log_std, expected.log_std)
+
+
 Check = Callable[[], None]
 Replace = Callable[..., Any]
 CHECKS: list[Check] = [
@@ -108,6 +124,7 @@ CHECKS: list[Check] = [
     weights_shrink_as_they_are_told,
     no_step_follows_a_gradient_longer_than_one,
     learning_rate_rises_for_a_tenth_and_falls_to_nothing,
+    positions_are_measured_on_all_that_is_trained_on,
 ]
 
 
@@ -131,6 +148,10 @@ def swapped(real: Replace) -> Replace:
     return calibrate
 
 
+def first_batch_alone(real: Replace) -> Replace:
+    return lambda self, batches: real(self, [next(iter(batches))])
+
+
 # What `fit` uses, what stands in its place, and the check that must fail.
 MISTAKES: dict[str, tuple[Any, str, Callable[[Replace], Replace], Check]] = {
     "thresholds swapped": (FastFlow, "calibrate", swapped, CHECKS[0]),
@@ -143,6 +164,13 @@ MISTAKES: dict[str, tuple[Any, str, Callable[[Replace], Replace], Check]] = {
         CHECKS[2],
     ),
     "clipped to a tenth": (torch.nn.utils, "clip_grad_norm_", changed(max_norm=0.1), CHECKS[2]),
+    "positions of the first images": (Flow, "prepare", first_batch_alone, CHECKS[4]),
+    "positions of the batch that starts": (
+        Flow,
+        "prepare",
+        lambda real: lambda self, batches: None,
+        CHECKS[4],
+    ),
     "warm-up of a half": (
         torch.optim.lr_scheduler,
         "OneCycleLR",

@@ -54,7 +54,6 @@ def test_the_default_reading_is_the_models_own_map(trained_and_model):
         expected = model.anomaly_map(test[:])
     maps = anomaly_maps(trained)
     assert torch.allclose(maps, expected, atol=2e-3)
-    assert torch.allclose(image_score(maps), model.score(expected), atol=2e-3)
     assert trained.parameters == sum(p.numel() for p in model.flows.parameters())
     assert trained.seconds > 0
 

@@ -140,8 +140,8 @@ def test_a_frame_says_in_words_what_it_shows(finished, words):
         for expected in ("tile (sample set)", "2/9", one.decision, *animations.COLUMNS):
             assert expected in text
         assert ("no defect" if one.sample.defect == "good" else one.sample.defect) in text
-        assert f"score {one.score:.3f}" in text
-        assert f"threshold {one.image_threshold:.3f}" in text
+        assert f"score {one.score:.2f}" in text
+        assert f"threshold {one.image_threshold:.2f}" in text
         assert ("right" in words, "wrong" in words) == (one.is_right, not one.is_right)
 
 

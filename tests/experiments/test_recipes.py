@@ -122,6 +122,7 @@ def test_every_field_arrives_where_it_is_used():
         hidden_ratio=0.5,
         clamp=1.5,
         whiten=False,
+        position=True,
         smoothing=2.5,
         top=0.2,
         budget=30,
@@ -142,7 +143,7 @@ def test_every_field_arrives_where_it_is_used():
     assert used == {name: getattr(recipe, name) for name in used}
     elsewhere = {"method", "backbone", "layers", "image_size", "budget"}
     assert set(used) == set(vars(recipe)) - elsewhere
-    coupling = model.flows[0].layers[0].layers[2]  # no whitening before it
+    coupling = model.flows[0].layers[1].layers[2]  # positions before it, no whitening
     assert coupling.clamp == 1.5 and coupling.subnet[0].weight.shape == (6, 12, 1, 1)
 
 

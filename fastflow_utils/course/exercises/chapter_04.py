@@ -56,18 +56,21 @@ def _nll_map(z: Tensor, shares: Tensor) -> Tensor:
 def _nll() -> list[tuple[Tensor, Tensor]]:
     return [
         (0.4 * _random(45, 6, 1, 20, 20) + 1.5, 0.9 * _random(46, 2, 1, 20, 20) + 2),
-        (3 * _random(47, 8, 1, 16, 16) - 4, 3 * _random(48, 3, 1, 16, 16) - 3),
+        (_random(47, 8, 1, 16, 16).mul(4).round(), _random(48, 3, 1, 16, 16).mul(6).round()),
     ]
 
 
-def _level_map(
-    move: float = 1.0, over: Callable[[Tensor, Tensor], Tensor] = lambda held_out, nll: held_out
-) -> Callable[[Tensor, Tensor], Tensor]:
-    def answer(nll_held_out: Tensor, nll: Tensor) -> Tensor:
-        scale = over(nll_held_out, nll)
-        return torch.sigmoid((nll - scale.mean()) / scale.std() - move)
+def _share(held_out: Tensor, nll: Tensor) -> Tensor:
+    """Return which share of the held-out positions reaches each value."""
+    ordered = held_out.flatten().sort().values
+    return (len(ordered) - torch.searchsorted(ordered, nll)) / len(ordered)
 
-    return answer
+
+def _rarity(
+    share: Callable[[Tensor, Tensor], Tensor] = _share,
+    scale: Callable[[Tensor], Tensor] = lambda share: (-share.log10() / 4).clamp(max=1),
+) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda nll_held_out, nll: scale(share(nll_held_out, nll))
 
 
 # 4.5
@@ -150,17 +153,30 @@ EXERCISES = {
         },
     ),
     "4.4": Exercise(
-        reference=_level_map(),
+        reference=_rarity(),
         inputs=_nll,
-        tolerance=1e-3,  # either definition of the standard deviation is right
-        hint="Standardise, move, bound. Which images may set the scale?",
+        hint="Count, take the logarithm, divide by 4, bound. Which images are counted?",
         mistakes={
-            "A scale of the image itself makes every image look normal.": _level_map(
-                over=lambda held_out, nll: nll
+            "Ranked among its own positions, every image looks normal.": _rarity(
+                lambda held_out, nll: _share(nll, nll)
             ),
-            "What does an average position get? It should be 0.27.": _level_map(move=0),
-            "One mean and one standard deviation for all positions.": lambda held_out, nll: (
-                torch.sigmoid((nll - held_out.mean(0)) / held_out.std(0) - 1)
+            "Rare is what few reach: count those above, not those below.": _rarity(
+                lambda held_out, nll: _share(-held_out, -nll)
+            ),
+            "An equal value reaches it, too.": _rarity(
+                lambda held_out, nll: 1 - _share(-held_out, -nll)
+            ),
+            "All held-out positions together, not each place by itself.": _rarity(
+                lambda held_out, nll: (held_out >= nll[:, None]).float().mean(1)
+            ),
+            "What does one position in ten get? It should be 0.25.": _rarity(
+                scale=lambda share: (-share.log10()).clamp(max=1)
+            ),
+            "Powers of ten: which logarithm?": _rarity(
+                scale=lambda share: (-share.log() / 4).clamp(max=1)
+            ),
+            "Where no held-out position comes so high, the map is 1.": _rarity(
+                scale=lambda share: -share.log10() / 4
             ),
         },
     ),

@@ -159,8 +159,8 @@ def change_figure(tried: Changed, step: int, threshold: float, heading: str = ""
     axes.axhline(threshold, linestyle="--", color="black", linewidth=1)
     axes.text(0, threshold, "threshold", va="bottom")
     axes.plot(0, scores[0], "s", color=GOOD_COLOUR, label="as it was")
-    axes.set(xlabel=change.unit, ylabel="image score", ylim=(min(0.4, float(scores.min())), 1))
-    axes.legend(loc="lower right")
+    axes.set(xlabel=change.unit, ylabel="image score")
+    axes.legend()
     said = "anomalous" if scores[step] >= threshold else "good"
     figure.suptitle(f"{heading}score {scores[step]:.2f}: '{said}'", y=0.97)
     return figure

@@ -87,11 +87,11 @@ class LevelMixer:
         )
 
     def scores(self, weights: Sequence[float]) -> Tensor:
-        """Return the image scores (N,) of a mixture."""
+        """Return the mean of each mixture's highest values (N,), one of the score's two parts."""
         return image_score(mix(self.sparse, weights), self.model.top)
 
     def auroc(self, weights: Sequence[float]) -> float:
-        """Return the image AUROC of a mixture over the test split."""
+        """Return the image AUROC of these scores over the test split."""
         return auroc(self.scores(weights), self.labels)
 
 
@@ -103,7 +103,7 @@ def mix(levels: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> Figure:
-    """Show an image, its level maps, their mixture, and the scores of all images.
+    """Show an image, its level maps, their mixture, and the scores of all mixtures.
 
     Args:
         mixer: Of a test split.
@@ -123,7 +123,10 @@ def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> F
     )
     bar = figure.add_axes((0.915, 0.43, 0.012, 0.4))
     figure.colorbar(SCALE, bar, ticks=[0.5, 0.75, 1], label="map")
-    scores = mixer.scores(weights)
+    scores, top = (
+        mixer.scores(weights),
+        f"mean of the top {100 * mixer.model.top:.3g} % of the map",
+    )
     rows = figure.add_axes((0.12, 0.14, 0.78, 0.2))
     for label, (name, hue, marker) in enumerate(
         [("good", GOOD_COLOUR, "o"), ("anomalous", ANOMALOUS_COLOUR, "x")]
@@ -131,7 +134,7 @@ def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> F
         of = scores[mixer.labels == label]
         rows.plot(of, torch.full_like(of, label), marker, color=hue, alpha=0.7, label=name)
     rows.axvline(float(scores[image]), color="black", linewidth=1, linestyle=":")
-    rows.set(xlim=(0, 1), ylim=(-0.6, 1.6), xlabel="image score (dotted: this image)")
+    rows.set(xlim=(0, 1), ylim=(-0.6, 1.6), xlabel=f"{top} (dotted: this image)")
     rows.set_yticks([0, 1], ["good", "anomalous"])
     figure.suptitle(
         f"{mixer.dataset.title}: image AUROC {auroc(scores, mixer.labels):.3f} for this mixture",

@@ -1,4 +1,4 @@
-"""One threshold, and all that hangs on it: the overlay, the decisions, the point on the ROC."""
+"""Two thresholds, and all that hangs on them: overlay, decisions, the point on the ROC."""
 
 from dataclasses import dataclass
 
@@ -68,10 +68,10 @@ def confusion(scores: Tensor, labels: Tensor, threshold: float) -> Confusion:
 
 
 class ThresholdFigure:
-    """Draws what a threshold does; ``ThresholdFigure(evaluation)(threshold, image)`` is a figure.
+    """Draws what thresholds do; ``ThresholdFigure(evaluation)(0.6, 0.5, 0)`` is a figure.
 
     Computed beforehand, once: the ROC curve, the place of every score, the test images in grey,
-    and the figure itself. Each call compares one map with the threshold, counts, and moves what
+    and the figure itself. Each call compares one map with its threshold, counts, and moves what
     moves; it returns the same figure every time.
 
     Args:
@@ -86,8 +86,8 @@ class ThresholdFigure:
         self.grey = {i: show(data[i].image).mean(-1, keepdims=True).repeat(3, -1) for i in chosen}
         # Beside instead of on top of each other: a fixed place for each image.
         self.places = labels.numpy() + np.random.default_rng(0).uniform(-0.25, 0.25, len(data))
-        low, high = scores.aminmax()
-        self.limits = float(low) - 0.03, float(high) + 0.03
+        low, high = map(float, scores.aminmax())
+        self.limits = low - 0.03 * (high - low), high + 0.03 * (high - low)
 
         # Places are fixed: a layout that fits itself takes longer to draw.
         self.figure = Figure((9.4, 3.5), dpi=80)
@@ -109,14 +109,14 @@ class ThresholdFigure:
         (self.point,) = self.curve.plot([], [], "ko", markersize=10)
         self.curve.set(xlabel="false-positive rate", ylabel="true-positive rate")
 
-    def __call__(self, threshold: float, image: int) -> Figure:
-        """Return the figure: image, scores and ROC at this threshold."""
+    def __call__(self, threshold: float, pixel_threshold: float, image: int) -> Figure:
+        """Return the figure: scores and ROC at one threshold, the image's pixels at the other."""
         data, score = self.evaluation.dataset, float(self.evaluation.scores[image])
         counts = confusion(self.evaluation.scores, self.evaluation.labels, threshold)
-        self.pixels.set_data(self._overlay(threshold, image))
+        self.pixels.set_data(self._overlay(pixel_threshold, image))
         self.picture.set_xlabel(data.defects[image])
         says = "anomalous" if score >= threshold else "good"
-        self.picture.set_title(f"{data.title}, no. {image}\nscore {score:.3f}: called {says}")
+        self.picture.set_title(f"{data.title}, no. {image}\nscore {score:.2f}: called {says}")
         self.chosen.set_data([self.places[image]], [score])
         self.line.set_ydata([threshold, threshold])
         self.spread.set_title(
@@ -124,11 +124,13 @@ class ThresholdFigure:
             f"{counts.passed} passed | {counts.missed} missed"
         )
         self.point.set_data([counts.fpr], [counts.tpr])
-        self.curve.set_title(f"threshold {threshold:.3f}\nF1 = {counts.f1:.2f}")
+        self.curve.set_title(f"threshold {threshold:.2f}\nF1 = {counts.f1:.2f}")
         return self.figure
 
-    def _overlay(self, threshold: float, image: int) -> np.ndarray[tuple[int, ...], np.dtype]:
-        called = self.evaluation.maps[image, 0].numpy() >= threshold
+    def _overlay(
+        self, pixel_threshold: float, image: int
+    ) -> np.ndarray[tuple[int, ...], np.dtype]:
+        called = self.evaluation.maps[image, 0].numpy() >= pixel_threshold
         mixed = self.grey[image].copy()
         mixed[called] = 0.45 * mixed[called] + 0.55 * np.array(ANOMALOUS_COLOUR)
         return outline(mixed, self.evaluation.masks[image])
@@ -137,16 +139,16 @@ class ThresholdFigure:
 def explore_threshold(
     evaluation: Evaluation, images: list[int] | None = None, *, threshold: float | None = None
 ) -> Figure | None:
-    """Move one threshold; see the pixels above it, the images above it, and the point on the ROC.
+    """Move two thresholds: of images, with the point on the ROC, and of the map's pixels.
 
-    The image score is a mean of the map's pixels, so maps and scores have one scale and one
-    threshold cuts both.
+    Each has a scale of its own: scores count in standard deviations of normal images, maps are in
+    [0, 1].
 
     Args:
         evaluation: Of a test split.
         images: The images to choose from, the first one shown first. Default: all, the highest
             anomalous score first.
-        threshold: Where the slider starts. Default: the model's own.
+        threshold: Where the images' slider starts. Default, as for the pixels': the model's own.
     """
     data, scores = evaluation.dataset, evaluation.scores
     if images is None:
@@ -159,7 +161,10 @@ def explore_threshold(
     return explore(
         draw,
         threshold=ipywidgets.FloatSlider(
-            min(max(start, low), high), min=low, max=high, step=0.005, readout_format=".3f"
+            min(max(start, low), high), min=low, max=high, step=(high - low) / 500
+        ),
+        pixel_threshold=ipywidgets.FloatSlider(
+            min(evaluation.pixel_threshold, 1), min=0, max=1, step=0.005, readout_format=".3f"
         ),
         image=ipywidgets.SelectionSlider(options=names, value=images[0]),
     )
