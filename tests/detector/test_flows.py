@@ -3,6 +3,7 @@
 The promises themselves are in flow_checks.py, where planted mutants meet them too.
 """
 
+import itertools
 import math
 import warnings
 
@@ -255,41 +256,44 @@ def measured(x: Tensor) -> PositionNorm:
     return layer
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 30])
-def test_positions_are_shrunk_by_the_formula(count):
-    """By a loop over channels and positions."""
-    x, size = aligned(count, spread=0.5), 6 * 5
+def test_a_positions_moments_are_of_its_neighbourhood():
+    """By a loop over positions and the window's places, beyond the edge those on it."""
+    count, height, width = 120, 6, 5
+    x = aligned(count, spread=0.5)
     layer = measured(x)
-    for channel, images in enumerate(x.unbind(1)):
-        means = images.mean(0)
-        variances = images.var(0) if count > 1 else (means - means.mean()).square()
-        within = variances.mean()
-        between = max(0, means.var(correction=0) - within / count)
-        for i in range(size):
-            m, variance = means.flatten()[i], variances.flatten()[i]
-            w = between / (between + within / count)
-            mu = w * m + (1 - w) * means.mean()
-            sigma = ((count - 1) * variance + 10 * within) / (count + 9)
-            torch.testing.assert_close(layer.mean[channel].flatten()[i], mu)
-            torch.testing.assert_close(layer.log_std[channel].flatten()[i], sigma.log() / 2)
+    first, second = x.mean(0), x.square().mean(0)
+    mean, variance = torch.zeros_like(first), torch.zeros_like(first)
+    steps = range(-3, 4)
+    whole = sum(math.exp(-(step**2) / 2) for step in steps) ** 2
+    for i, j in itertools.product(range(height), range(width)):
+        of_square = torch.zeros(2, dtype=torch.float64)
+        for down, right in itertools.product(steps, steps):
+            weight = math.exp(-(down**2 + right**2) / 2) / whole
+            place = min(max(i + down, 0), height - 1), min(max(j + right, 0), width - 1)
+            mean[:, i, j] += weight * first[:, *place]
+            of_square += weight * second[:, *place]
+        variance[:, i, j] = of_square - mean[:, i, j] ** 2
+    shrunk = (count * variance + 10 * variance.mean((1, 2), keepdim=True)) / (count + 10)
+    torch.testing.assert_close(layer.mean, mean)
+    torch.testing.assert_close(layer.log_std, shrunk.log() / 2)
 
 
-def test_where_positions_are_alike_all_get_the_mean_of_the_channel():
-    x = torch.randn(8, 2, 20, 20, generator=torch.Generator().manual_seed(0)).double()
-    plain, layer = x.mean(0), measured(x)
-    spread = (layer.mean - x.mean((0, 2, 3))[:, None, None]).std()
-    assert spread < 0.3 * plain.std(), "what the means differ by is chance"
-    one = measured(x[:1])  # of one image nothing else is known
-    torch.testing.assert_close(one.mean, x[0].mean((1, 2))[:, None, None].expand(2, 20, 20))
-    equal = measured(x[..., :1, :1].expand(-1, -1, 4, 4))
-    torch.testing.assert_close(equal.mean, plain[:, :1, :1].expand(-1, 4, 4))
-
-
-def test_of_many_images_each_position_has_its_own_mean_and_scale():
-    x = aligned(5000)
+@pytest.mark.parametrize("count", [1, 2, 99])
+def test_of_few_images_all_positions_get_the_channels_moments(count):
+    x = aligned(count)
     layer = measured(x)
-    torch.testing.assert_close(layer.mean, x.mean(0), atol=0.01, rtol=0)
-    torch.testing.assert_close(layer.log_std, x.std(0).log(), atol=0.02, rtol=0)
+    mean, std = x.mean((0, 2, 3)), x.transpose(0, 1).flatten(1).std(1, correction=0)
+    torch.testing.assert_close(layer.mean, mean[:, None, None].expand(2, 6, 5))
+    torch.testing.assert_close(layer.log_std, std.log()[:, None, None].expand(2, 6, 5))
+
+
+def test_of_many_images_each_place_has_its_own_mean():
+    x = torch.randn(400, 1, 8, 16, generator=torch.Generator().manual_seed(0)).double()
+    x[..., 8:] += 10
+    z, _ = measured(x).eval()(x)
+    assert z[..., :4].mean().abs() < 0.1 and z[..., 12:].mean().abs() < 0.1
+    assert (z[..., :4].std() - 1).abs() < 0.2
+    assert z[..., 7:9].std() < 1, "where it changes it varies more, whichever image"
 
 
 def test_positions_measured_in_batches_are_those_measured_at_once():

@@ -123,6 +123,8 @@ def test_every_field_arrives_where_it_is_used():
         clamp=1.5,
         whiten=False,
         position=True,
+        upright=True,
+        folds=3,
         smoothing=2.5,
         top=0.2,
         budget=30,
@@ -141,7 +143,7 @@ def test_every_field_arrives_where_it_is_used():
     used = {**dataclasses.asdict(recipe.flow), **recipe.training(10), **kept, "epochs": None}
     assert model.options == recipe.flow
     assert used == {name: getattr(recipe, name) for name in used}
-    elsewhere = {"method", "backbone", "layers", "image_size", "budget"}
+    elsewhere = {"method", "backbone", "layers", "image_size", "budget", "upright"}
     assert set(used) == set(vars(recipe)) - elsewhere
     coupling = model.flows[0].layers[1].layers[2]  # positions before it, no whitening
     assert coupling.clamp == 1.5 and coupling.subnet[0].weight.shape == (6, 12, 1, 1)
