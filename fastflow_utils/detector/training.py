@@ -56,7 +56,11 @@ def fit(
     A tenth of the images is held out of the training. Their likelihood says how well the model
     generalises, and ``FastFlow.calibrate`` takes the maps' scales and the thresholds from them.
 
-    A model that is trained already is trained further: its weights, whitening and ActNorm are
+    What standardises the features is measured first and stays: positions
+    (:class:`~fastflow_utils.detector.flows.PositionNorm`) on all images that are trained on,
+    whitening on 32 of them, as ActNorm, which learns from there.
+
+    A model that is trained already is trained further: its weights and what it has measured are
     where it starts, optimiser and schedule begin anew, the thresholds are set again. With another
     ``seed``, images are held out that the first training has seen.
 
