@@ -154,8 +154,10 @@ def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, 
     """Return the metrics of all runs, and what the images were."""
     own = {"resnet18": weights} if weights else {}
     names = ("efficientnet_lite0", "resnet18" if weights else "resnet18.tv_in1k")  # the hub's
-    fastflow = [recipe_for(name) for name in names]
-    measured = list(measure(data, fastflow, folder, names=CATEGORIES, weights=own))
+    measured: list[dict[str, Any]] = []
+    for name, of in zip(names, (CATEGORIES, CATEGORIES[:3]), strict=True):  # a large flow is slow
+        weighed = own if name in own else {}
+        measured += measure(data, [recipe_for(name)], folder, names=of, weights=weighed)
     for method in METHODS:
         if method != "fastflow":
             measured += measure(data, [recipe_for(method=method)], folder, names=CATEGORIES)
@@ -529,9 +531,11 @@ BARS = {
     "resnet18 bottle": (0.999, 0.982, 0.70, 0.94),
     "resnet18 metal_nut": (0.992, 0.975, 0.75, 0.90),
     "resnet18 screw": (0.90, 0.98, 0.25, 0.90),
-    "efficientnet_lite0 bottle": (0.998, 0.980, 0.68, 0),
-    "efficientnet_lite0 metal_nut": (0.985, 0.970, 0.72, 0),
-    "efficientnet_lite0 screw": (0.80, 0.97, 0.15, 0),
+    "efficientnet_lite0 bottle": (0.999, 0.988, 0.75, 0.95),
+    "efficientnet_lite0 metal_nut": (0.994, 0.99, 0.85, 0.94),
+    "efficientnet_lite0 screw": (0.95, 0.99, 0.5, 0.95),
+    "efficientnet_lite0 grid": (0.97, 0.975, 0.4, 0.93),
+    "efficientnet_lite0 transistor": (0.97, 0.965, 0.6, 0.90),
 }
 
 

@@ -111,7 +111,8 @@ def test_the_page_shows_the_stored_arithmetic():
 
 
 def test_the_peer_was_measured_on_every_category_that_has_a_bar():
-    assert {name.split()[1] for name in results.BARS} <= set(STORE["peer"])
+    compared = {name.split()[1] for name in results.BARS if name.startswith("resnet18")}
+    assert compared <= set(STORE["peer"])
     assert set(STORE["peer"]) <= set(STORE["images"]) <= set(results.CATEGORIES)
 
 
