@@ -119,7 +119,8 @@ def run(
     ask = partial(
         recipe_for, backbone, config, method=method, image_size=image_size, epochs=epochs
     )
-    ask(precision="float32")  # "auto" asks torch: a mistake is told before
+    tried = ask(precision="float32")  # "auto" asks torch: a mistake is told before
+    _check_epochs(epochs, [tried])
     if weights is not None:
         require_weights(weights)
     root = layout.data_root(data)
@@ -280,6 +281,7 @@ def reproduce(
         "weights": {recipe(name, **quick).backbone: file for name, file in files.items()},
     }
     tried = [recipe(**each, **quick) for each in asked]
+    _check_epochs(epochs, tried)
     root = layout.data_root(data)
     reproduction.check_plan(root, tried, **wanted)
 
@@ -304,6 +306,15 @@ def reproduce(
         typer.echo(f"error: {outcome.job}: {outcome.error}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _check_epochs(epochs: int | None, recipes: Sequence["Recipe"]) -> None:
+    """Refuse a number of epochs where nothing learns in epochs."""
+    if epochs is not None and all(recipe.method != "fastflow" for recipe in recipes):
+        raise FastFlowError(
+            f"--epochs {epochs}: {recipes[0].method} has none, only fastflow learns in epochs; "
+            "leave it out"
+        )
 
 
 def _names(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from fastflow_utils.errors import FastFlowError
@@ -23,8 +24,11 @@ from fastflow_utils.errors import FastFlowError
 __all__ = ["Pose", "lies_anywhere", "pose_of", "turned", "turned_back"]
 
 LONG = 4.0  # variances: twice as long as wide, or more
+FITTING = 1.95  # half sides: the turned image has two
 UNEVEN = 0.05  # third moment, in standard deviations to the power of three
 PLAIN = 0.05  # share of the border that may be foreground
+ROUND = 1.5  # variances: hardly longer than wide
+CROWDED = 0.25  # share of the border that is foreground: no plain background
 ALIGNED = 0.95  # mean of the unit vectors along the axes: 1 if all are the same
 MOST = 0.95  # share of the images that must be so
 
@@ -36,6 +40,7 @@ class Pose(NamedTuple):
         angle: Direction of the axis, radians, from the x axis towards the y axis (downwards).
         centre: (x, y), in [-1, 1] from edge to edge.
         length: Variance along the axis over that across it.
+        extent: From end to end, in half sides of the image.
         skewness: Third standardised moment along the axis, 0 or more.
         border: Share of the image's border that is foreground.
     """
@@ -43,21 +48,26 @@ class Pose(NamedTuple):
     angle: float
     centre: tuple[float, float]
     length: float
+    extent: float
     skewness: float
     border: float
 
     @property
     def is_clear(self) -> bool:
-        """Whether the object is long, uneven and on a plain background."""
-        return self.length >= LONG and self.skewness >= UNEVEN and self.border <= PLAIN
+        """Whether the object is long, uneven, on a plain background, and fits when turned."""
+        is_long = self.length >= LONG and self.extent <= FITTING
+        return is_long and self.skewness >= UNEVEN and self.border <= PLAIN
 
 
-AS_IT_IS = Pose(0.0, (0.0, 0.0), 1.0, 0.0, 0.0)
-"""The pose of an image in which there is nothing to be seen: turning leaves it as it is."""
+AS_IT_IS = Pose(0.0, (0.0, 0.0), 1.0, 0.0, 0.0, 0.0)
+"""The pose of an image without an object that has a direction: turning leaves it as it is."""
 
 
 def pose_of(image: Tensor) -> Pose:
-    """Return the pose of the object in an image (3, S, S) in [0, 1].
+    """Return the pose of the largest object in an image (3, S, S) in [0, 1].
+
+    Where nothing has a direction (hardly longer than wide, or everywhere up to the border), it is
+    the one that leaves the image as it is.
 
     Example:
         >>> image = torch.ones(3, 64, 64)
@@ -70,22 +80,29 @@ def pose_of(image: Tensor) -> Pose:
     from skimage.filters import threshold_otsu  # here: most detectors never turn anything
 
     differs = _differences(image)
-    if not differs.any():
-        return AS_IT_IS
     foreground = differs > threshold_otsu(differs)
-    rows, columns = np.nonzero(foreground)
+    regions, count = ndimage.label(foreground, np.ones((3, 3)))
+    border = float(_border(foreground).mean())
+    if count == 0 or border > CROWDED:
+        return AS_IT_IS
+    largest = 1 + np.bincount(regions[regions > 0] - 1).argmax()
+    rows, columns = np.nonzero(regions == largest)  # what lies about is no part of the object
     places = 2 * (np.stack([columns, rows]) + 0.5) / len(differs) - 1  # x and y of pixel centres
     variances, axes = np.linalg.eigh(np.cov(places, ddof=0))
     own = axes.T @ places  # across the axis, and along it
     third = np.mean((own[1] - own[1].mean()) ** 3) / max(variances[1], 1e-12) ** 1.5
-    centre = axes @ np.quantile(own, [0.005, 0.995], axis=1).mean(0)  # a speck is no end
+    if variances[1] < ROUND * variances[0] or len(rows) < 2:
+        return AS_IT_IS
+    ends = np.quantile(own, [0.005, 0.995], axis=1)  # a speck is no end
+    centre = axes @ ends.mean(0)
     x, y = axes[:, 1] * (1 if third >= 0 else -1)
     return Pose(
         angle=float(np.arctan2(y, x)),
         centre=(float(centre[0]), float(centre[1])),
         length=float(variances[1] / max(variances[0], 1e-12)),
+        extent=float(ends[1, 1] - ends[0, 1]),
         skewness=abs(float(third)),
-        border=float(_border(foreground).mean()),
+        border=border,
     )
 
 
@@ -142,7 +159,8 @@ def _medians(image: Tensor) -> Tensor:
 def turned_back(maps: Tensor, poses: Iterable[Pose]) -> Tensor:
     """Return maps (B, 1, S, S) of turned images as they lie over the images that were turned.
 
-    What the turned image does not show, at the corners, has 0: nothing is known of it.
+    What the turned image does not show, at the corners, has 0: nothing is known of it. It is seen
+    by no network, so a defect there, apart from the object, is not found.
     """
     matrices = _matrices(poses, maps)
     inverse = torch.linalg.inv(matrices[:, :, :2])

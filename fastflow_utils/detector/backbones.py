@@ -259,6 +259,18 @@ class Backbone(nn.Module):
         )
         return list(maps)
 
+    def require_as_given(self) -> None:
+        """Refuse to go on where maps are to lie over images as they are given.
+
+        Raises:
+            FastFlowError: If this backbone turns images first.
+        """
+        if self.upright:
+            raise FastFlowError(
+                "this backbone turns images by their pose, but here they are shown as they are: "
+                "take one with upright=False, such as backbone.turning(False)"
+            )
+
     def fingerprint(self) -> str:
         """Return a sha256 of all that decides the features: name, layers, size, pose, weights."""
         decides = (self.name, self.layers, self.image_size, *["upright"] * self.upright)

@@ -9,7 +9,8 @@ averaged and smoothed at image size, and the highest positions are the image's s
 import copy
 import json
 import math
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
@@ -255,9 +256,18 @@ class Detector(nn.Module):
         seed: int,
         image_fpr: float,
         pixel_fpr: float,
+        *,
+        last: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> "pd.DataFrame | None":
-        """Do what :meth:`fit` says of ``folds``; ``options`` are those of :meth:`learn`."""
+        """Do what :meth:`fit` says of ``folds``.
+
+        Args:
+            features, folds, seed, image_fpr, pixel_fpr: As there.
+            last: Further options of :meth:`learn`, for the model itself and not for its twins.
+            **options: Those of :meth:`learn`.
+        """
+        hold_out(len(features), torch.Generator())  # refuses a single image
         if not isinstance(folds, int) or not 2 <= folds <= len(features):
             raise FastFlowError(
                 f"folds={folds}: expected 2 to {len(features)}, the number of images"
@@ -271,7 +281,7 @@ class Detector(nn.Module):
             twin = copy.deepcopy(self, {id(self.backbone): self.backbone})
             twin.learn(features.subset(others), seed, **options)
             seen += twin.seen(features.subset(part).batches(16))
-        history = self.learn(features, seed, **options)
+        history = self.learn(features, seed, **options, **(last or {}))
         self.calibrate_by(seen, image_fpr, pixel_fpr)
         return history
 
@@ -288,8 +298,11 @@ class Detector(nn.Module):
         images is their ceil((1 - fpr)(n + 1))-th smallest score, as in split conformal prediction
         (Vovk et al.). A new normal image exceeds it with a probability of about fpr: slightly
         more, since the scores' scales are of the same n images (on the sample set, .109 of n = 20
-        where .095 is promised). With fewer than 1/fpr - 1 images it is their highest. All is
-        computed in the inference form, as new images will be.
+        where .095 is promised, and .21 of n = 5 instead of .17). With fewer than 1/fpr - 1 images
+        it is their highest. All is computed in the inference form, as new images will be.
+
+        A backbone that turns images gives maps of turned images, and so the pixels' threshold is
+        of those.
 
         Args:
             data: Features of normal images that had no part in training, whole or in batches.
@@ -318,6 +331,8 @@ class Detector(nn.Module):
         """Set scales and thresholds by what :meth:`seen` has returned, of any models like this."""
         if not seen:
             raise FastFlowError("no images to calibrate on: expected at least one normal image")
+        if sum(len(maps[0]) for maps, _ in seen) == 1:
+            warnings.warn("calibrated on a single image: the threshold says little", stacklevel=3)
         levels = [torch.cat(level) for level in zip(*(maps for maps, _ in seen), strict=True)]
         if not all(level.isfinite().all() for level in levels):
             raise FastFlowError(

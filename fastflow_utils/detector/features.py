@@ -41,7 +41,7 @@ _CODE = (
     *("data/images.py", "data/pose.py", "compute.py"),
     *("detector/backbones.py", "detector/efficientnet.py", "detector/features.py"),
 )
-_PACKAGES = ("torch", "timm", "pillow")
+_PACKAGES = ("torch", "timm", "pillow", "numpy", "scikit-image")
 _Half = np.ndarray[tuple[int, ...], np.dtype[np.float16]]
 
 
@@ -135,7 +135,8 @@ class Features(Dataset[list[Tensor]]):
 
     def subset(self, index: Index) -> "Features":
         """Return the features of the chosen images, copied into memory."""
-        chosen = [level[index].clone() for level in self._levels]
+        is_slice = isinstance(index, slice)  # else it is a copy already
+        chosen = [level[index].clone() if is_slice else level[index] for level in self._levels]
         _release(self._mapped)
         return Features(chosen, self.source)
 

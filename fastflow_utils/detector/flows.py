@@ -330,6 +330,9 @@ class PositionNorm(FlowLayer):
     PRIOR = 10
     LEAST = 100
 
+    few: bool | None = None
+    """Whether to tell no positions apart. Default: fewer images than LEAST decide it."""
+
     mean: Tensor
     log_std: Tensor
     initialised: Tensor
@@ -364,7 +367,8 @@ class PositionNorm(FlowLayer):
             second += x.double().square().sum(0)
         if count == 0:
             raise FastFlowError("no images to measure positions on: expected at least one")
-        around = _window if count >= self.LEAST else _everywhere
+        few = count < self.LEAST if self.few is None else self.few
+        around = _everywhere if few else _window
         mean = around(first / count)
         variance = (around(second / count) - mean**2).clamp_min(0)
         whole = variance.mean((1, 2), keepdim=True)

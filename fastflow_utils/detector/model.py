@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastflow_utils.compute import Precision, check_seed, resolve_precision
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.detector import Detector, check_rates, features_for
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.flows import Flow, FlowLayer, FlowOptions, Subnet
 from fastflow_utils.detector.folding import FoldedFlow, NotFoldableError
@@ -227,13 +227,7 @@ class FastFlow(FlowDetector):
         """Train, and calibrate: :func:`fastflow_utils.detector.training.fit` with its options."""
         from fastflow_utils.detector.training import fit  # here: it imports this module
 
-        if folds is not None:
-            check_rates(image_fpr, pixel_fpr)
-            features = features_for(self, data)
-            rates = (image_fpr, pixel_fpr)
-            return cast(
-                "pd.DataFrame", self.fit_in_folds(features, folds, seed, *rates, **options)
-            )
+        options["folds"] = folds
         return fit(self, data, seed=seed, image_fpr=image_fpr, pixel_fpr=pixel_fpr, **options)
 
     def learn(self, features: Features, seed: int = 0, **options: Any) -> "pd.DataFrame":

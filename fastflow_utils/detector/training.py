@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from fastflow_utils.compute import check_seed, dtype_of, in_threads
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.detector import check_rates, features_for, hold_out
 from fastflow_utils.detector.features import Features
-from fastflow_utils.detector.flows import Flow
+from fastflow_utils.detector.flows import Flow, PositionNorm
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -39,6 +39,7 @@ def fit(
     image_fpr: float = 0.1,
     pixel_fpr: float = 0.001,
     held_out_share: float = 0.1,
+    folds: int | None = None,
     seed: int = 0,
     after_epoch: Callable[[int], None] | None = None,
 ) -> "pd.DataFrame":
@@ -77,8 +78,10 @@ def fit(
         weight_decay: Of AdamW.
         image_fpr: Share of normal images that the image threshold may call anomalous.
         pixel_fpr: Share of normal images' pixels that the pixel threshold may call anomalous.
-        held_out_share: Of the images. With 0, all are learnt from, and it is left to the caller
-            to calibrate on others.
+        held_out_share: Of the images; of no meaning with ``folds``. With 0, all are learnt from,
+            and it is left to the caller to calibrate on others.
+        folds: As for :meth:`Detector.fit <fastflow_utils.detector.detector.Detector.fit>`: train
+            as many twins for the calibration, and hold nothing out. Default: none.
         seed: Fixes which images are held out, and the order of the others.
         after_epoch: Called with the number of each epoch done, the model in eval mode, to watch
             it learn. Its time does not count in ``seconds``.
@@ -96,6 +99,15 @@ def fit(
     """
     _check(epochs, batch_size, positions, learning_rate, weight_decay, image_fpr, pixel_fpr)
     features = features_for(model, data)
+    if folds is not None:
+        _prepare_for_twins(model, len(features))
+        options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
+        options |= {"positions": positions, "weight_decay": weight_decay}
+        options |= {"learning_rate": learning_rate}
+        rates = (image_fpr, pixel_fpr)
+        last = {"after_epoch": after_epoch}
+        course = model.fit_in_folds(features, folds, seed, *rates, last=last, **options)
+        return cast("pd.DataFrame", course)
     order = torch.Generator().manual_seed(check_seed(seed))
     if not 0 <= held_out_share < 1:
         raise FastFlowError(f"held_out_share={held_out_share}: expected a share from 0 to below 1")
@@ -212,6 +224,18 @@ def fit(
     import pandas as pd  # here: a second of what nothing before needs
 
     return pd.DataFrame(history)
+
+
+def _prepare_for_twins(model: FastFlow, images: int) -> None:
+    """Refuse a model that has seen images; let all twins know positions, or none."""
+    if any(done for name, done in model.flows.named_buffers() if name.endswith("initialised")):
+        raise FastFlowError(
+            "folds: this model has learnt from images already, which its twins are to be new to: "
+            "make a new model"
+        )
+    for layer in model.flows.modules():
+        if isinstance(layer, PositionNorm):
+            layer.few = images < PositionNorm.LEAST
 
 
 def _check(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 
 from fastflow_utils.compute import check_seed
 from fastflow_utils.data.images import load_image, sha256
@@ -92,6 +93,11 @@ def run(
     _share_freed_memory()
     seconds = _Stopwatch()
     train, test = _splits(root, category, recipe.image_size)
+    if recipe.folds is not None and recipe.folds > len(train):
+        raise FastFlowError(
+            f"folds: {recipe.folds} in the recipe: expected at most {len(train)}, the number of "
+            "normal images"
+        )
     data_sha256, weights_sha256 = digest(root, category), weights and sha256(weights)
     vanished = test.check_masks()
     output = _prepared(Path(output))
@@ -169,6 +175,10 @@ def _is_upright(recipe: Recipe, train: MVTecAD) -> bool:
     if recipe.upright != "auto":
         return bool(recipe.upright)
     some = train.paths[:: math.ceil(len(train) / LOOKED_AT)]
+    for path in some:
+        with Image.open(path) as image:
+            if not 0.95 < image.width / image.height < 1 / 0.95:
+                return False  # read as a square, an object would change with its direction
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return lies_anywhere(pool.map(lambda path: load_image(path, 128), some))
 
@@ -176,7 +186,7 @@ def _is_upright(recipe: Recipe, train: MVTecAD) -> bool:
 def _prepared(output: Path) -> Path:
     """Make the folder; no old metrics may lie beside a new model, nor another's history."""
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("metrics.json", "history.csv"):
+    for name in ("metrics.json", "history.csv", "bootstrap.npz", "per_defect.csv"):
         (output / name).unlink(missing_ok=True)
     return output
 

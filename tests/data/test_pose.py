@@ -97,3 +97,30 @@ def test_an_image_without_anything_is_left_as_it_is():
 def test_other_shapes_are_refused():
     with pytest.raises(FastFlowError, match="square"):
         pose_of(torch.rand(3, 8, 9))
+
+
+def test_what_lies_about_does_not_turn_the_object():
+    alone, image = club(0.0), club(0.0)
+    image[:, 4:14, 80:92] = 0.2
+    assert pose_of(image).angle == pytest.approx(pose_of(alone).angle, abs=0.02)
+    assert pose_of(image).centre == pytest.approx(pose_of(alone).centre, abs=0.02)
+
+
+def test_an_object_that_does_not_fit_when_turned_is_not_clear():
+    axis = (torch.arange(SIDE) + 0.5) * 2 / SIDE - 1
+    across, along = axis[:, None] - axis, axis[:, None] + axis
+    bar = (across.abs() < 0.1) & (along.abs() < 1.8)
+    head = (across.abs() < 0.3) & (along > -1.8) & (along < -1.2)
+    image = torch.where(bar | head, 0.2, 0.8).expand(3, -1, -1)
+    assert pose_of(image).extent > 2
+    assert not pose_of(image).is_clear
+
+
+@pytest.mark.parametrize("half", [torch.ones(SIDE, dtype=torch.bool), torch.arange(SIDE) < 48])
+def test_pictures_without_an_object_are_left_as_they_are(half):
+    """Half black and half white, and a checkerboard: every pixel differs as much, or nothing."""
+    halves = torch.where(half, 0.0, 1.0).expand(3, SIDE, SIDE)
+    board = ((torch.arange(SIDE)[:, None] + torch.arange(SIDE)) % 2).float().expand(3, -1, -1)
+    noise = torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    for image in (halves, board, noise):
+        assert pose_of(image) == AS_IT_IS

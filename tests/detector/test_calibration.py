@@ -17,6 +17,9 @@ from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.baselines.gaussian import Gaussian
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.flows import FlowOptions
+from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.training import fit
 from fastflow_utils.errors import FastFlowError
 
 IMAGES, LEARNT, DRAWS = 100, 50, 200
@@ -108,3 +111,29 @@ def test_folds_leave_the_model_that_learning_from_all_gives(backbone, features):
     plain.learn(some)
     for mine, theirs in zip(by_folds.maps(some[:]), plain.maps(some[:]), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_a_model_that_knows_images_has_no_twins_that_do_not(backbone):
+    some = Features([torch.randn(12, channels, 4, 4) for channels in backbone.channels])
+    model = FastFlow(backbone, FlowOptions(steps=1))
+    fit(model, some, epochs=1)
+    with pytest.raises(FastFlowError, match="make a new model"):
+        model.fit(some, epochs=1, folds=3)
+
+
+def test_twins_know_positions_where_the_model_does(backbone):
+    """With 110 images in two folds, each twin has fewer than the hundred that it would need."""
+    sizes = zip(backbone.channels, backbone.sizes, strict=True)
+    some = Features([torch.randn(110, channels, side, side) for channels, side in sizes])
+    known: list[bool] = []
+
+    class Watched(FastFlow):
+        def seen(self, batches):
+            known.append(bool(self.flows[0].layers[0].mean.std((1, 2)).max() > 0))
+            return super().seen(batches)
+
+    model = Watched(backbone, FlowOptions(steps=1, position=True))
+    epochs: list[int] = []
+    model.fit(some, epochs=1, batch_size=64, folds=2, after_epoch=epochs.append)
+    assert known == [True, True]
+    assert epochs == [1], "of the model itself, not of its twins"

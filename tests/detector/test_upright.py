@@ -4,10 +4,13 @@ And how the normal images alone decide whether a run turns them.
 """
 
 import json
+import shutil
 
 import pytest
 import torch
+from PIL import Image
 
+from fastflow_utils.course.widgets import LevelMixer, explore_features
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.data.pose import pose_of, turned
 from fastflow_utils.data.sample_set import make
@@ -16,6 +19,7 @@ from fastflow_utils.detector.baselines.gaussian import Gaussian
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import Source, extract
+from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import recipe_for
 from fastflow_utils.experiments.run import run
 
@@ -75,3 +79,28 @@ def test_a_run_decides_by_the_normal_images(root, category, upright, tmp_path):
     run(recipe, root, category, tmp_path, cache=tmp_path / "cache")
     assert json.loads((tmp_path / "metrics.json").read_text())["upright"] is upright
     assert Detector.load(tmp_path / "model").backbone.upright is upright
+
+
+def test_pictures_that_are_not_square_are_not_turned(root, tmp_path):
+    """Squeezed to a square, an object would change its shape with its direction."""
+    wide = tmp_path / "data"
+    shutil.copytree(root / "screw", wide / "screw", ignore=shutil.ignore_patterns("*.json"))
+    for path in wide.rglob("*.png"):
+        with Image.open(path) as image:
+            image.resize((2 * SIZE, SIZE)).save(path)
+    recipe = recipe_for(method="gaussian", image_size=SIZE)
+    found = run(recipe, wide, "screw", tmp_path / "run", cache=tmp_path / "cache")
+    assert not found.metrics["upright"]
+
+
+def test_widgets_do_not_show_turned_maps_over_images_as_they_are(root, fitted):
+    test = MVTecAD(root, "screw", "test", SIZE)
+    with pytest.raises(FastFlowError, match="upright=False"):
+        LevelMixer(fitted, extract(fitted.backbone, test), test)
+    with pytest.raises(FastFlowError, match="upright=False"):
+        explore_features(fitted.backbone, test)
+
+
+def test_a_recipe_builds_the_backbone_that_it_says():
+    assert recipe_for(image_size=SIZE).changed(upright=True).build_backbone().upright
+    assert not recipe_for(image_size=SIZE).build_backbone().upright, "a run decides"

@@ -255,6 +255,7 @@ def differences(
     axes.set(yticks=rows, yticklabels=pairs.index, ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     for row, verdict in enumerate(summary["verdict"]):
         axes.text(1.02, row, verdict, transform=axes.get_yaxis_transform(), va="center")
+    axes.locator_params(axis="x", nbins=6)  # or their numbers run into each other
     axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     figure.suptitle(heading, y=1 - 0.08 / height, va="top")
     sns.despine(ax=axes)
@@ -286,6 +287,7 @@ def draw_run(evaluation: Evaluation, history: pd.DataFrame | None, folder: Path)
         "scores": score_histogram(evaluation),
         "roc": roc(evaluation),
     }
+    (folder / "training.png").unlink(missing_ok=True)  # perhaps of another method's run
     if history is not None:
         figures["training"] = training_curve(history)
     for name, figure in figures.items():

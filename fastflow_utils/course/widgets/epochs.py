@@ -88,6 +88,7 @@ class EpochRecord:
         held_out: Sequence[Tensor],
         shown: Sequence[int] | None = None,
     ) -> None:
+        model.backbone.require_as_given()
         if shown is None:
             folders = pd.Series(dataset.defects).groupby(dataset.defects).groups.values()
             shown = [int(folder[len(folder) // 2]) for folder in folders]

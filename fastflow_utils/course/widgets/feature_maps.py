@@ -97,6 +97,7 @@ def explore_features(backbone: Backbone, dataset: MVTecAD) -> Figure | None:
         The figure of the first anomalous image, with the ring on its defect; None with a live
         frontend (see :func:`explore`).
     """
+    backbone.require_as_given()
     samples = {}
     for defect in dict.fromkeys(dataset.defects):
         for index in [i for i, name in enumerate(dataset.defects) if name == defect][:2]:

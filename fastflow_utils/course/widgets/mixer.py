@@ -55,6 +55,7 @@ class LevelMixer:
     def __init__(
         self, model: Detector, features: Features, dataset: MVTecAD, batch_size: int = 8
     ) -> None:
+        model.backbone.require_as_given()
         detector = model.for_inference()
         self.model, self.dataset = detector, dataset
         self.labels = torch.tensor(dataset.labels)

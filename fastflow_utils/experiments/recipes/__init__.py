@@ -102,6 +102,9 @@ class Recipe:
                 raise FastFlowError(f"{name}: {given!r} in the recipe: expected {expected}")
         precision = self.precision if self.method == "fastflow" else "float32"
         object.__setattr__(self, "precision", resolve_precision(precision))
+        if self.method != "fastflow":  # one recipe, whatever is said of flows
+            for name in set(FLOW_ALONE) - {"precision"}:
+                object.__setattr__(self, name, type(self).__dataclass_fields__[name].default)
 
     # No library: attrs checks no ranges in one readable line, and pydantic, which has messages of
     # several, would be one more dependency for these lines.
@@ -177,6 +180,7 @@ class Recipe:
             weights=weights,
             pretrained=pretrained,
             image_size=self.image_size,
+            upright=self.upright is True,  # "auto" is for a run, which has images to look at
         )
 
     @property
