@@ -258,6 +258,14 @@ MISTAKES = {
         ["run", "--data", "{tiny}", "--category", "disc", "--method", "padm"],
         "method: 'padm' in the recipe: expected one of fastflow, gaussian, padim, subspace",
     ),
+    "epochs of what has none": (
+        ["run", "--data", "{tiny}", "--category", "disc", "--method", "padim", "--epochs", "3"],
+        "--epochs 3: padim has none",
+    ),
+    "epochs of many that have none": (
+        ["reproduce", "--output", "{out}", "--methods", "padim,subspace", "--epochs", "3"],
+        "--epochs 3: padim has none",
+    ),
     "bad weights": (
         ["run", "--data", "{tiny}", "--category", "disc", "--weights", "none.pth"],
         "none.pth",
@@ -369,6 +377,13 @@ def test_smoothing_beyond_the_image_is_told_before_training(tiny, tmp_path, monk
     (tmp_path / "wide.yaml").write_text("smoothing: 22")
     assert run(tiny, tmp_path / "out", "--config", tmp_path / "wide.yaml") == 2
     assert "smoothing: 22 in the recipe: expected a number from 0 to 21" in capsys.readouterr().err
+
+
+def test_more_folds_than_images_are_told_before_anything_is_computed(tiny, tmp_path, capsys):
+    (tmp_path / "folds.yaml").write_text("folds: 99")
+    assert run(tiny, tmp_path / "out", "--config", tmp_path / "folds.yaml") == 2
+    assert "folds: 99 in the recipe: expected at most" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_own_data_is_named_by_its_folder_whatever_its_category_is_called(tiny, tmp_path, capsys):
