@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ def fit(
     image_fpr: float = 0.1,
     pixel_fpr: float = 0.001,
     held_out_share: float = 0.1,
+    folds: int | None = None,
     seed: int = 0,
     after_epoch: Callable[[int], None] | None = None,
 ) -> "pd.DataFrame":
@@ -79,6 +80,8 @@ def fit(
         pixel_fpr: Share of normal images' pixels that the pixel threshold may call anomalous.
         held_out_share: Of the images. With 0, all are learnt from, and it is left to the caller
             to calibrate on others.
+        folds: As for :meth:`Detector.fit <fastflow_utils.detector.detector.Detector.fit>`: train
+            as many twins for the calibration, and hold nothing out. Default: none.
         seed: Fixes which images are held out, and the order of the others.
         after_epoch: Called with the number of each epoch done, the model in eval mode, to watch
             it learn. Its time does not count in ``seconds``.
@@ -96,6 +99,16 @@ def fit(
     """
     _check(epochs, batch_size, positions, learning_rate, weight_decay, image_fpr, pixel_fpr)
     features = features_for(model, data)
+    if folds is not None:
+        options: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "positions": positions,
+        }
+        options |= {"learning_rate": learning_rate, "weight_decay": weight_decay}
+        options |= {"after_epoch": after_epoch}
+        of_all = model.fit_in_folds(features, folds, seed, image_fpr, pixel_fpr, **options)
+        return cast("pd.DataFrame", of_all)
     order = torch.Generator().manual_seed(check_seed(seed))
     if not 0 <= held_out_share < 1:
         raise FastFlowError(f"held_out_share={held_out_share}: expected a share from 0 to below 1")

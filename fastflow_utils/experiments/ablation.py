@@ -89,7 +89,8 @@ def train(
     check_seed(seed)
     test.check_source(backbone)
     model = recipe.build_fastflow(backbone, seed)
-    history = fit(model, features, seed=seed, **recipe.training(len(features)))
+    training = recipe.training(len(features)) | {"folds": None}  # its maps want images held out
+    history = fit(model, features, seed=seed, **training)
     held_out = hold_out(len(features), torch.Generator().manual_seed(seed))[1]
     flows = [cast(FlowLayer, flow) for flow in model.for_inference().flows]
 

@@ -160,8 +160,8 @@ def overlaps(evaluation: Evaluation) -> Figure:
     figure.set_size_inches(7, 4.4)
     for name, groups, normal, style in [
         ("of all defective pixels (pixel AUROC)", [maps[masks]], maps[~masks], "-"),
-        ("of a region, on average (AUPRO)", regions, maps[~masks], "--"),
-        ("of an image's defect, on average (AUPIMO)", defects, maps[good], ":"),
+        ("of a region (AUPRO)", regions, maps[~masks], "--"),
+        ("of an image's defect (AUPIMO)", defects, maps[good], ":"),
     ]:
         normal = np.sort(normal, axis=None)[::-1]
         threshold = normal[(fpr * (len(normal) - 1)).astype(int)]
@@ -255,6 +255,7 @@ def differences(
     axes.set(yticks=rows, yticklabels=pairs.index, ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     for row, verdict in enumerate(summary["verdict"]):
         axes.text(1.02, row, verdict, transform=axes.get_yaxis_transform(), va="center")
+    axes.locator_params(axis="x", nbins=6)  # or their numbers run into each other
     axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     figure.suptitle(heading, y=1 - 0.08 / height, va="top")
     sns.despine(ax=axes)
