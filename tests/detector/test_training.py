@@ -197,3 +197,14 @@ def test_a_planted_mistake_is_caught(name: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(owner, attribute, mistake(getattr(owner, attribute)))
     with pytest.raises(AssertionError):
         caught_by()
+
+
+def test_folds_are_those_of_the_models_own_fit():
+    by_function, by_method = detector(), detector()
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 8, "seed": 3, "folds": 2}
+    fit(by_function, features(), **options)
+    by_method.fit(features(), **options)
+    assert by_function.image_threshold.isfinite()
+    for name, value in by_method.state_dict().items():
+        if not name.startswith("backbone."):  # random, and of no part in this
+            torch.testing.assert_close(by_function.state_dict()[name], value)

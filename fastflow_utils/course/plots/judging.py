@@ -160,8 +160,8 @@ def overlaps(evaluation: Evaluation) -> Figure:
     figure.set_size_inches(7, 4.4)
     for name, groups, normal, style in [
         ("of all defective pixels (pixel AUROC)", [maps[masks]], maps[~masks], "-"),
-        ("of a region, on average (AUPRO)", regions, maps[~masks], "--"),
-        ("of an image's defect, on average (AUPIMO)", defects, maps[good], ":"),
+        ("of a region (AUPRO)", regions, maps[~masks], "--"),
+        ("of an image's defect (AUPIMO)", defects, maps[good], ":"),
     ]:
         normal = np.sort(normal, axis=None)[::-1]
         threshold = normal[(fpr * (len(normal) - 1)).astype(int)]
