@@ -150,12 +150,16 @@ def value(run: dict[str, Any], metric: str) -> float:
     return float(run[metric] if label_free == metric else run["label_free"][label_free])
 
 
-def on_real_images(data: Path, weights: Path | None, folder: Path) -> dict[str, Any]:
+def on_real_images(
+    data: Path, weights: Path | None, folder: Path, *, default_alone: bool = False
+) -> dict[str, Any]:
     """Return the metrics of all runs, and what the images were."""
     own = {"resnet18": weights} if weights else {}
     names = ("efficientnet_lite0", "resnet18" if weights else "resnet18.tv_in1k")  # the hub's
     measured: list[dict[str, Any]] = []
     for name, of in zip(names, (CATEGORIES, CATEGORIES[:3]), strict=True):  # a large flow is slow
+        if default_alone and name != names[0]:
+            continue
         weighed = own if name in own else {}
         measured += measure(data, [recipe_for(name)], folder, names=of, weights=weighed)
     for method in METHODS:
@@ -452,7 +456,9 @@ def rows_of(store: dict[str, Any], category: str) -> dict[str, str]:
 
 
 def _fewer(runs: Runs) -> str:
-    return "" if len(runs) == len(SEEDS) else f" ({len(runs)} seed{'s' * (len(runs) > 1)})"
+    """Return what a reader must know of a row that is not like the others."""
+    old = "" if "upright" in runs[0] else " (older map and score)"
+    return old if len(runs) == len(SEEDS) else f" ({len(runs)} seed{'s' * (len(runs) > 1)}){old}"
 
 
 def from_images(store: dict[str, Any]) -> str:
@@ -581,6 +587,9 @@ def main() -> None:
     )
     parser.add_argument("--weights", type=Path, help="of ResNet18; default: the hub's")
     parser.add_argument("--folder", type=Path, default=Path("build/results"))
+    parser.add_argument(
+        "--default", action="store_true", help="leave ResNet18's rows as they are stored"
+    )
     parser.add_argument("--tables", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     try:
@@ -595,7 +604,11 @@ def main() -> None:
             store["formats"], store["formats_judged"] = to_store(formats), judged_formats(formats)
             if arguments.data:
                 folder = arguments.folder / "mvtec_ad"
-                store |= on_real_images(arguments.data, arguments.weights, folder)
+                found = on_real_images(
+                    arguments.data, arguments.weights, folder, default_alone=arguments.default
+                )
+                kept = {name: store.get(name, {}) | found[name] for name in ("runs", "intervals")}
+                store |= {"images": found["images"], **kept}
                 store["peer"] |= of_the_peer(arguments.folder / "peer")
             STORE.write_text(json.dumps(store, indent=1) + "\n")
         page = README.read_text()
