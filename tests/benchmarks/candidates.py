@@ -16,6 +16,7 @@ dependency; its state dict needs timm's names, in the same order.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,14 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_f1", "aupro")
 
 
-def measured(data: Path, lite2: Path | None, folder: Path) -> dict[str, Runs]:
+def measured(
+    data: Path, names: Sequence[str], lite2: Path | None, folder: Path
+) -> dict[str, Runs]:
     """Return the finished runs of each candidate; Lite2's only where its weights are given."""
     found: dict[str, Runs] = {}
     for name, changes in CANDIDATES.items():
+        if name != START and name not in names:
+            continue
         recipe = recipe_for().changed(**changes)
         own = {}
         if recipe.backbone == LITE2:
@@ -143,13 +148,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="holds the five categories")
     parser.add_argument("--lite2", type=Path, help="state dict of EfficientNet-Lite2")
     parser.add_argument("--folder", type=Path, default=Path("build/results/mvtec_ad"))
+    parser.add_argument("names", nargs="*", default=list(CANDIDATES), help="default: all")
     parser.add_argument("--tables", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     try:
         if not arguments.tables:
             if arguments.data is None:
                 parser.error("--data: where the images are, or --tables")
-            runs = measured(arguments.data, arguments.lite2, arguments.folder)
+            if unknown := set(arguments.names) - set(CANDIDATES):
+                parser.error(f"{', '.join(unknown)}: expected some of {', '.join(CANDIDATES)}")
+            runs = measured(arguments.data, arguments.names, arguments.lite2, arguments.folder)
             STORE.write_text(json.dumps(judged(runs), indent=1) + "\n")
         block = page(json.loads(STORE.read_text()))
         print(block)

@@ -588,7 +588,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="of ResNet18; default: the hub's")
     parser.add_argument("--folder", type=Path, default=Path("build/results"))
     parser.add_argument(
-        "--default", action="store_true", help="leave ResNet18's rows as they are stored"
+        "--default",
+        action="store_true",
+        help="leave what is stored of ResNet18 and of number formats as it is",
     )
     parser.add_argument("--tables", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
@@ -600,8 +602,10 @@ def main() -> None:
             store["sample_set_intervals"] = sample_set_ends(drawn)
             folder = arguments.folder / "sample_set"
             store["methods"] = methods_on_the_sample_set(drawn, folder)
-            formats = in_both_formats(arguments.folder / "sample_set")
-            store["formats"], store["formats_judged"] = to_store(formats), judged_formats(formats)
+            if not arguments.default:
+                formats = in_both_formats(folder)
+                store["formats"] = to_store(formats)
+                store["formats_judged"] = judged_formats(formats)
             if arguments.data:
                 folder = arguments.folder / "mvtec_ad"
                 found = on_real_images(

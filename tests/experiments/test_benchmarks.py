@@ -10,6 +10,7 @@ from typing import Any
 
 import ablation
 import bars
+import candidates
 import cost
 import course
 import numpy as np
@@ -125,6 +126,12 @@ def test_the_peer_was_measured_on_every_category_that_has_a_bar():
 def test_the_ablation_page_shows_the_stored_results():
     stored = json.loads(ablation.STORE.read_text())
     assert between(ablation.PAGE.read_text(), "ablation") == ablation.report(stored).strip()
+
+
+def test_the_candidates_page_shows_the_stored_results():
+    stored = json.loads(candidates.STORE.read_text())
+    assert between(candidates.PAGE.read_text(), "candidates") == candidates.page(stored).strip()
+    assert of_any_precision(stored["recipe"]) == today(), "measure again: candidates.py"
 
 
 def test_every_interval_that_the_page_names_is_in_its_tables():
