@@ -293,7 +293,8 @@ def methods_table(found: dict[str, dict[str, Any]]) -> str:
             (row["image_auroc"][name] or "none") if "image_auroc" in row else ""
             for name in ("better", "worse")
         ]
-        lines.append(f"| {METHODS[method]}, {method} | {' | '.join([*cells, *where])} |")
+        who = "**FastFlow**" if method == "fastflow" else METHODS[method].partition(",")[0]
+        lines.append(f"| {who} | {' | '.join([*cells, *where])} |")
     lines += [
         "",
         "Seed 0, default backbone. In brackets, the difference to FastFlow with its 95 % interval "
