@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
 from fastflow_utils.errors import FastFlowError
@@ -77,7 +76,8 @@ def pose_of(image: Tensor) -> Pose:
         >>> round(pose.angle, 2), pose.is_clear  # it points to the thin end
         (0.0, True)
     """
-    from skimage.filters import threshold_otsu  # here: most detectors never turn anything
+    from scipy import ndimage  # here, as below: most detectors never turn anything
+    from skimage.filters import threshold_otsu
 
     differs = _differences(image)
     foreground = differs > threshold_otsu(differs)

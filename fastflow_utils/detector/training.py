@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit", "hold_out"]
 
+FAR = 10  # nats per dimension; what is learnt well differs by hundredths
 WARM_UP = 0.1  # share of the batches over which the learning rate rises
 MAX_NORM = 1.0  # of the gradient of all flows together
 
@@ -214,6 +215,14 @@ def fit(
                     after_epoch(epoch)
                     start += time.perf_counter() - paused
                 model.train()
+        gap = history[-1]["held_out_nll"] - history[-1]["nll"]
+        if gap > FAR:
+            warnings.warn(
+                f"held-out images are {gap:.3g} nats per dimension less likely than those learnt "
+                "from: the flow is of no use for new images; try a smaller learning rate, or look "
+                "at the images",
+                stacklevel=2,
+            )
         calibrate()
     except KeyboardInterrupt:
         try:

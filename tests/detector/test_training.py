@@ -208,3 +208,13 @@ def test_folds_are_those_of_the_models_own_fit():
     for name, value in by_method.state_dict().items():
         if not name.startswith("backbone."):  # random, and of no part in this
             torch.testing.assert_close(by_function.state_dict()[name], value)
+
+
+def test_images_that_a_flow_cannot_know_are_told():
+    """A flow that explodes on new images has finite likelihoods all the same, so no error."""
+    odd = features()
+    held_out = hold_out(IMAGES, torch.Generator().manual_seed(0))[1]
+    for level in odd.levels:
+        level[held_out] *= 1e4
+    with pytest.warns(UserWarning, match="less likely than those learnt"):
+        fit(detector(), odd, epochs=1)
