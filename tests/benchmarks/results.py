@@ -311,7 +311,8 @@ def spread(values: list[float]) -> str:
         >>> spread([0.90, 0.91, 0.92])
         '0.910 ± 0.010'
     """
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.3f}"
 
 
 def cell(values: list[float], interval: Ends = None) -> str:
@@ -495,7 +496,8 @@ def tables(store: dict[str, Any]) -> str:
                 cell([run[metric] for run in store["runs"][row]], interval)
                 for metric, interval in zip(METRICS, known, strict=True)
             ]
-            lines.append(f"| **{name}** | {' | '.join(cells)} |")
+            shown_name = f"**{name}**" if name.startswith("ours") else name
+            lines.append(f"| {shown_name} | {' | '.join(cells)} |")
         if category in store["peer"]:
             peer = store["peer"][category]
             lines.append(line(f"anomalib 2.7, ResNet18, {peer['epoch']} epochs, run here", peer))
