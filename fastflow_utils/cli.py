@@ -7,6 +7,7 @@ once: torch, timm and matplotlib take seconds to import. tests/test_start.py hol
 """
 
 import io
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     **PLAIN,
 )
-data_app = typer.Typer(help="Make, check and import data in MVTec layout.", **PLAIN)
+data_app = typer.Typer(help="Make, check and import data.", **PLAIN)
 app.add_typer(data_app, name="data")
 
 
@@ -71,7 +72,9 @@ class Where(StrEnum):
 Data = Annotated[
     Path | None, typer.Option(help="Data root. Default: $FASTFLOW_DATA, else the sample set.")
 ]
-ImageSize = Annotated[int | None, typer.Option(help="Height and width, pixels.")]
+ImageSize = Annotated[
+    str | None, typer.Option(help="Pixels: 256, or height and width as 192x256.")
+]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 AskedPrecision = Annotated[
     Precision | None,
@@ -90,6 +93,37 @@ def run(
         str | None, typer.Option(help="Category folder under the data root, e.g. bottle.")
     ] = None,
     data: Data = None,
+    good: Annotated[
+        Path | None, typer.Option(help="A plain folder of good pictures, instead of --data.")
+    ] = None,
+    bad: Annotated[
+        Path | None, typer.Option(help="With --good: damaged ones, to evaluate on.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="With --bad: masks with the pictures' names.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="CSV of path,label,split,mask, instead of --data.")
+    ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(help="Good test pictures: order (the last by name), or a key's expression."),
+    ] = None,
+    smallest_defect: Annotated[
+        float | None,
+        typer.Option(help="Pixels of the file; sets image size and windows of --good."),
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Cut pictures into windows of so many pixels.")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(help="Pixels that windows share.")] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Where to look: LEFT,TOP,WIDTH,HEIGHT, corners X1,Y1,..., or a mask."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Calibrate by so many twins; --good: 5, else a tenth.")
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(help="fastflow (default), gaussian, padim, subspace or patchcore."),
@@ -109,66 +143,129 @@ def run(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     precision: AskedPrecision = None,
 ) -> None:
-    """Train on a category's normal images and evaluate on its test split."""
+    """Train on normal images, of a category or of your own, and evaluate where there is a test."""
     from fastflow_utils.compute import check_seed, select_device
-    from fastflow_utils.data import layout
+    from fastflow_utils.data import layout, readers
     from fastflow_utils.detector.choices import require_weights
     from fastflow_utils.experiments.recipes import recipe_for
 
     check_seed(seed)
-    ask = partial(
-        recipe_for, backbone, config, method=method, image_size=image_size, epochs=epochs
-    )
+    is_own = good is not None or table is not None
+    for name, given in {"--bad": bad, "--masks": masks}.items():
+        if given is not None and good is None:
+            raise FastFlowError(f"{name} {given} without --good: say where the good ones are")
+    if is_own and (data or category or (good and table)):
+        raise FastFlowError("--good and --table take the place of --data and --category: give one")
+    if not is_own and (smallest_defect is not None or split_by is not None):
+        raise FastFlowError("--smallest-defect and --split-by are for pictures given by --good")
+    size = _size(image_size)
+    cut: dict[str, Any] = {"folds": folds}
+    if not is_own:
+        cut |= {"image_size": size, "window": window, "overlap": overlap}
+    ask = partial(recipe_for, backbone, config, method=method, epochs=epochs, **cut)
     tried = ask(precision="float32")  # "auto" asks torch: a mistake is told before
     _check_epochs(epochs, [tried])
     if weights is not None:
         require_weights(weights)
-    root = layout.data_root(data)
-    if category is None:
-        names = ", ".join(layout.categories(root)) or "none"
-        raise FastFlowError(f"no --category given: expected one of those in {root}: {names}")
-    layout.category_folder(root, category)
+    if table is not None:
+        found = readers.from_table(table)
+    elif good is not None:
+        found = readers.from_folders(good, bad, masks)
+    else:
+        root = layout.data_root(data)
+        if category is None:
+            names = ", ".join(readers.categories(root)) or "none"
+            raise FastFlowError(f"no --category given: expected one of those in {root}: {names}")
+        found = readers.listing(root, category)
+    if split_by is not None:
+        from fastflow_utils.experiments.own import split_by as split
+
+        found = split(found, split_by)
     recipe = ask(precision=precision, device=device)
-    place = select_device(device)
+    options: dict[str, Any] = {"seed": seed, "weights": weights, "device": select_device(device)}
+    if is_own:
+        from fastflow_utils.experiments.own import own_run
 
-    from fastflow_utils.experiments.run import run as run_one
+        options |= {"window": window, "overlap": 64 if overlap is None else overlap}
+        options |= {"smallest": smallest_defect, "image_size": size, "region": region}
+        result = own_run(found, recipe, output, **options)
+    else:
+        from fastflow_utils.experiments.run import run_on
 
-    result = run_one(
-        recipe,
-        root,
-        category,
-        output,
-        seed=seed,
-        weights=weights,
-        device=place,
-    )
+        options |= _region(region, [item.path for item in found.of("train")])
+        result = run_on(recipe, found, output, **options)
+    _tell(result, output)
+
+
+def _size(text: str | None) -> "int | tuple[int, int] | None":
+    """Return the size that was written as 256 or 192x256."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and len(side) < 6 for side in sides):
+        raise FastFlowError(f"--image-size {text}: expected pixels, such as 256 or 192x256")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def _region(given: str | None, paths: "Sequence[Path]") -> dict[str, Any]:
+    """Return what `run_on` is to know of a region."""
+    from fastflow_utils.data.region import read_region
+    from fastflow_utils.data.sizes import sizes_of
+
+    if given is None:
+        return {}
+    usual = sizes_of(paths).most_common(1)[0][0]
+    return {"region": read_region(given, usual), "region_text": given}
+
+
+def _tell(result: "Run", output: Path) -> None:
+    """Print what a run has found, and what its threshold promises."""
+    from fastflow_utils.detector.intervals import promised
+
+    recipe = result.recipe
     drawn = _draw(result, output / "figures")
     metrics = result.metrics
     epochs_done = f"last of {metrics['epochs']} epochs" if metrics["epochs"] else "no epochs"
     typer.echo(
-        f"{result.evaluation.dataset.title}, {recipe.short_name}, seed {seed}, "
+        f"{result.evaluation.dataset.title}, {recipe.short_name}, seed {metrics['seed']}, "
         f"{epochs_done}, {metrics['device']} in {recipe.precision}"
     )
-    for row in [
+    has_test = len(result.evaluation.dataset) > 0
+    rows = [
         {"image_auroc": "image AUROC", "image_ap": "AP", "image_f1": "F1 (oracle)"},
         {"pixel_auroc": "pixel AUROC", "pixel_ap": "AP", "pixel_f1": "F1 (oracle)"},
         {"aupro": "AUPRO      ", "aupimo": "AUPIMO"},
-    ]:
-        typer.echo("  " + "   ".join(f"{text} {metrics[key]:.4f}" for key, text in row.items()))
-    for level in ("image", "pixel"):
+    ]
+    for row in rows if has_test else []:
+        shown = (f"{text} {_number(metrics[key])}" for key, text in row.items())
+        typer.echo("  " + "   ".join(shown))
+    for level in ("image", "pixel") if has_test else ():
         threshold, fpr, f1 = (
             metrics["label_free"][f"{level}_{name}"] for name in ("threshold", "fpr", "f1")
         )
         typer.echo(
             f"  {level} threshold {threshold:.4f}, set without labels: false-positive rate "
-            f"{fpr:.4f}, F1 {f1:.4f}"
+            f"{_number(fpr)}, F1 {_number(f1)}"
         )
+    count, asked = metrics["calibration_images"], recipe.image_fpr
+    expected, low, high = promised(count, asked)
+    typer.echo(
+        f"  image threshold {metrics['label_free']['image_threshold']:.4f}, of {count} good "
+        f"pictures: {expected:.3f} of new good ones are expected above it, nine times in ten "
+        f"between {low:.3f} and {high:.3f}; asked for {asked:g}"
+    )
     typer.echo("  " + ", ".join(f"{k} {v:.1f} s" for k, v in metrics["seconds"].items()))
-    typer.echo(_table(result.per_defect.reset_index().to_dict("records")))
+    if len(result.per_defect):
+        typer.echo(_table(result.per_defect.reset_index().to_dict("records")))
     for note in metrics["notes"]:
         typer.echo(f"note: {note}")
     figures = "figures/, " if drawn else ""
-    typer.echo(f"results in {output}: metrics.json, per_defect.csv, {figures}model/")
+    survey = "survey.html, " if (output / "survey.html").is_file() else ""
+    typer.echo(
+        f"results in {output}: card.md, {survey}metrics.json, normal_scores.csv, per_defect.csv, "
+        f"{figures}model/"
+    )
+    typer.echo(f"next: fastflow predict {output / 'model'} PICTURES --output FOLDER")
 
 
 def _draw(result: "Run", folder: Path) -> bool:
@@ -189,31 +286,57 @@ def _draw(result: "Run", folder: Path) -> bool:
 def predict(
     model: Annotated[Path, typer.Argument(help="DIR/model of a run.")],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    output: Annotated[Path, typer.Option(help="Folder for heat maps and scores.csv.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder for tables and heat maps; what is done there is kept.")
+    ],
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="A score from here on is anomalous. Default: the model's own."),
+    ] = None,
+    save: Annotated[
+        list[str] | None,
+        typer.Option(help="npy, tiff (the maps) or mask; comma-separated, or several times."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Remove what is done there, and compute all of it.")
+    ] = False,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
 ) -> None:
-    """Score images of any size and draw their heat maps."""
+    """Score images of any size, draw their heat maps, list their anomalous regions."""
     from fastflow_utils.compute import select_device
-    from fastflow_utils.data.images import find_images
     from fastflow_utils.detector.choices import require_model
+    from fastflow_utils.detector.prediction import check_request, predict_rows
 
+    saved = [name for text in save or [] for name in _names(text)]
     require_model(model)
-    find_images(images, output / "heat_maps")
+    check_request(images, output, threshold, saved)
 
     from fastflow_utils.detector.detector import Detector
-    from fastflow_utils.detector.prediction import predict_rows
 
     detector = Detector.load(model).to(select_device(device))
-    rows, problems = predict_rows(detector, images, output)
-    if rows:
-        highest = sorted(rows, key=lambda row: row.score, reverse=True)[:10]
+    done = predict_rows(detector, images, output, threshold=threshold, save=saved, again=again)
+    scored = [row for row in done.rows if row.score is not None]
+    if scored:
+        highest = sorted(scored, key=lambda row: row.score or 0, reverse=True)[:10]
         shown = ("path", "score", "decision")
         typer.echo(_table([{name: getattr(row, name) for name in shown} for row in highest]))
-    typer.echo(f"{len(rows)} images scored, higher is more anomalous: {output}/scores.csv")
-    if problems:
-        for problem in problems[:-1]:
+    earlier = f", {done.kept} of them by an earlier call" if done.kept else ""
+    typer.echo(
+        f"{len(scored)} images scored{earlier}, higher is more anomalous: {output}/scores.csv"
+    )
+    anomalous = sum(row.decision == "anomalous" for row in scored)
+    whose = "the model's own" if threshold is None else "as given"
+    typer.echo(
+        f"image threshold {done.rows[0].threshold:.6g}, {whose}: {anomalous} anomalous, "
+        f"{len(scored) - anomalous} good, {len(done.problems)} not judged"
+    )
+    typer.echo(f"anomalous regions: {output}/regions.csv, and with outlines regions.json (COCO)")
+    for note in done.notes:
+        typer.echo(f"note: {note}")
+    if done.problems:
+        for problem in done.problems[:-1]:
             typer.echo(f"error: {problem}", err=True)
-        raise FastFlowError(problems[-1])
+        raise FastFlowError(done.problems[-1])
 
 
 @app.command()
@@ -266,7 +389,7 @@ def reproduce(
         raise FastFlowError("--address and --gpus are for --engine ray")
 
     def recipe(name: str | None, **more: Any) -> "Recipe":
-        return recipe_for(name, config, image_size=image_size, epochs=epochs, **more)
+        return recipe_for(name, config, image_size=_size(image_size), epochs=epochs, **more)
 
     asked = [
         {"name": name, "method": method}
@@ -447,7 +570,9 @@ def sample(
 
 
 @data_app.command()
-def check(root: Annotated[Path, typer.Argument(help="The folder of the categories.")]) -> None:
+def check(
+    root: Annotated[Path, typer.Argument(help="A folder in any known layout, or a table.")],
+) -> None:
     """Count images and masks, beside MVTec AD's official counts; name what is wrong."""
     _check(root)
 
@@ -468,7 +593,10 @@ def _check(root: Path) -> None:
     from fastflow_utils.data import layout
 
     table = layout.check(root)
-    typer.echo(_table(table.reset_index().to_dict("records")))
+    typer.echo(_table(table.drop(columns="notes").reset_index().to_dict("records")))
+    for category, note in table["notes"].items():
+        if note:
+            typer.echo(f"note: {category}: {note}")
     if table["problems"].astype(bool).any():
         raise FastFlowError(
             f"problems in {root}: correct what the last column names, then check again"
@@ -481,13 +609,23 @@ def _table(rows: Sequence[Mapping[Any, object]]) -> str:
     def text(value: object) -> str:
         if value is None:
             return "-"
-        return f"{value:.4f}" if isinstance(value, float) else str(value)
+        return _number(value) if isinstance(value, float) else str(value)
 
     cells = [list(map(text, row.values())) for row in rows]
     columns = list(zip(rows[0], *cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
     lines = zip(*columns, strict=True)
     return "\n".join(" ".join(map(str.rjust, line, widths)) for line in lines)
+
+
+def _number(value: float) -> str:
+    """Return a number as it is printed: a dash for one that is not there.
+
+    Example:
+        >>> _number(0.5), _number(math.nan)
+        ('0.5000', '-')
+    """
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def main() -> None:

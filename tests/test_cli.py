@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from fastflow_utils import cli
+from fastflow_utils.data.finding import TABLES
 from fastflow_utils.data.mvtec import OFFICIAL_COUNTS, MVTecAD
 from fastflow_utils.detector.choices import METHODS
 from fastflow_utils.detector.evaluation import evaluate
@@ -130,12 +131,19 @@ def test_predict_scores_images_of_any_size(finished, tiny, tmp_path, capsys):
     source.resize((300, 200)).save(images / "line 2" / "a.JPG")
     source.convert("L").save(images / "b.png")
     output = tmp_path / "out"
-    alone = images / "a.png"
+    alone = tmp_path / "a.png"
+    good.save(alone)
+    (images / "notes.txt").write_text("nothing")
     assert fastflow("predict", finished / "model", images, alone, "--output", output) == 0
+    printed = capsys.readouterr().out
+    assert "4 images scored" in printed and "no pictures by their names: 1 (1 .txt)" in printed
     table = pd.read_csv(output / "scores.csv")
-    assert list(table.columns) == ["path", "score", "decision", "heat_map"]
-    paths = ["a.png", "b.png", str(Path("line 2") / "a.JPG"), "a.png"]
-    assert list(table["path"]) == [str(images / path) for path in paths]
+    assert list(table.columns) == ["path", "score", "decision", "heat_map", "threshold"]
+    limit = float(FastFlow.load(finished / "model").image_threshold)
+    assert set(table["threshold"]) == {limit}
+    assert f"image threshold {limit:.6g}, the model's own: 2 anomalous, 2 good" in printed
+    paths = [images / "a.png", images / "b.png", images / "line 2" / "a.JPG", alone]
+    assert list(table["path"]) == list(map(str, paths))
     assert table["score"][0] == table["score"][3] < table["score"][1]
     sizes = {path.name: Image.open(path).size for path in (output / "heat_maps").iterdir()}
     assert sizes == {
@@ -189,9 +197,40 @@ def test_predict_does_what_it_can_and_names_what_it_cannot(finished, tiny, tmp_p
     good = tiny / "disc" / "test" / "good" / "000.png"
     output = tmp_path / "out"
     assert fastflow("predict", finished / "model", broken, good, "--output", output) == 2
-    assert len(pd.read_csv(output / "scores.csv")) == 1
+    assert list(pd.read_csv(output / "scores.csv")["decision"]) == ["not judged", "good"]
     assert (output / "heat_maps" / "000.png").exists()
-    assert "broken.png" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "1 good, 1 not judged" in out and "broken.png" in err
+
+
+def test_predict_goes_on_and_saves_and_takes_a_threshold(finished, tiny, tmp_path, capsys):
+    pictures, output = tiny / "disc" / "test" / "spot", tmp_path / "out"
+    ask = ("predict", finished / "model", pictures, "--output", output)
+    assert fastflow(*ask, "--save", "npy,mask", "--save", "tiff") == 0
+    kinds = {"maps": [".npy", ".tiff"], "masks": [".png"], "heat_maps": [".png"]}
+    for folder, suffixes in kinds.items():
+        found = sorted(file.name for file in (output / folder).iterdir())
+        assert found == [f"{n:03}{suffix}" for n in range(3) for suffix in suffixes]
+    capsys.readouterr()
+    assert fastflow(*ask, "--threshold", 1e99) == 0
+    printed = capsys.readouterr().out
+    assert "3 images scored, 3 of them by an earlier call" in printed
+    assert "image threshold 1e+99, as given: 0 anomalous, 3 good" in printed
+    assert set(pd.read_csv(output / "scores.csv")["decision"]) == {"good"}
+
+
+def test_predict_says_where_the_defect_is(finished, tiny, tmp_path):
+    image = tiny / "disc" / "test" / "spot" / "000.png"
+    assert fastflow("predict", finished / "model", image, "--output", tmp_path) == 0
+    rows, columns = np.nonzero(
+        np.asarray(Image.open(tiny / "disc/ground_truth/spot/000_mask.png"))
+    )
+    region = pd.read_csv(tmp_path / "regions.csv").iloc[0]
+    assert abs(region["centroid_x"] - columns.mean()) < 8
+    assert abs(region["centroid_y"] - rows.mean()) < 8
+    coco = json.loads((tmp_path / "regions.json").read_text())
+    assert coco["images"][0]["file_name"] == str(image)
+    assert coco["annotations"][0]["bbox"] == list(region[["x", "y", "width", "height"]])
 
 
 def test_recipes_lists_each(capsys):
@@ -287,6 +326,18 @@ MISTAKES = {
     "unknown command": (["rum"], "rum"),
     "unknown device": (["run", "--category", "disc", "--device", "tpu"], "tpu"),
     "no model": (["predict", "{tiny}", "{tiny}"], "no model"),
+    "threshold of nothing": (
+        ["predict", "{model}", "{tiny}", "--threshold", "nan"],
+        "threshold nan: expected a finite number",
+    ),
+    "maps of no kind": (
+        ["predict", "{model}", "{tiny}", "--save", "npy,gif"],
+        "save gif: expected any of npy, tiff, mask",
+    ),
+    "output of others": (
+        ["predict", "{model}", "{tiny}", "--output", "{taken}"],
+        "holds scores.csv, regions.csv, regions.json, not by this version",
+    ),
     "missing archive": (["data", "import", "none.tar.xz", "{out}"], "none.tar.xz"),
     "sample of nothing": (["data", "sample", "{out}", "--categories", "botle"], "botle"),
     "sample of no severity": (["data", "sample", "{out}", "--severity", "2"], "[0, 1]"),
@@ -303,8 +354,13 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_end_in_one_line_and_exit_code_2(mistake, tiny, tmp_path, capsys):
     arguments, expected = MISTAKES[mistake]
-    arguments = [text.format(tiny=tiny, out=tmp_path / "out") for text in arguments]
-    if arguments[0] in ("run", "predict"):
+    places = {name: tmp_path / name for name in ("out", "model", "taken")}
+    for folder, files in {"model": ("config.json", "model.safetensors"), "taken": TABLES}.items():
+        places[folder].mkdir()
+        for name in files:
+            (places[folder] / name).touch()
+    arguments = [text.format(tiny=tiny, **places) for text in arguments]
+    if arguments[0] in ("run", "predict") and "--output" not in arguments:
         arguments += ["--output", str(tmp_path / "results")]
     assert fastflow(*arguments) == 2
     message = capsys.readouterr().err

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
+from fastflow_utils.data.sizes import Size, height_width
 from fastflow_utils.errors import FastFlowError
 
 if TYPE_CHECKING:
@@ -25,21 +26,22 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_SUFFIXES",
     "Picture",
+    "Strips",
     "as_image",
     "as_images",
     "checked_size",
-    "find_images",
+    "each_picture",
+    "extremes",
     "image_files",
     "is_visible",
     "load_image",
-    "load_mask",
     "open_image",
-    "read_mask",
     "read_pixels",
     "sha256",
 ]
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm", ".jp2"}
 Picture: TypeAlias = "Path | str | Image.Image | np.ndarray | Tensor"
 ROUNDING = 1e-3  # a float so little outside [0, 1] is a rounding error
 BAND = 256  # rows of a large picture that are in work at a time
@@ -62,46 +64,6 @@ def image_files(folder: Path | str) -> list[Path]:
         ),
         key=lambda path: path.name,
     )
-
-
-def find_images(inputs: Sequence[Path], leave_out: Path) -> list[tuple[Path, Path]]:
-    """Return each image that was asked for, and its name relative to what was given.
-
-    Args:
-        inputs: Image files, and folders that are searched for images, subfolders included; hidden
-            folders are left out.
-        leave_out: A folder that is not searched: the heat maps of an earlier call.
-
-    Raises:
-        FastFlowError: An input does not exist, or there is no image at all.
-    """
-    files: list[tuple[Path, Path]] = []
-    for given in inputs:
-        if given.is_dir():
-            below = sorted(path for path in given.rglob("*") if path.is_dir())
-            hidden = {path for path in below if not _is_searched(path.relative_to(given))}
-            folders = [given, *(path for path in below if path not in hidden)]
-            own = leave_out.resolve()
-            found = [
-                file
-                for folder in folders
-                if folder.resolve() != own
-                for file in image_files(folder)
-            ]
-            files += [(file, file.relative_to(given)) for file in found]
-        elif given.is_file():
-            files.append((given, Path(given.name)))
-        else:
-            raise FastFlowError(f"no file or folder '{given}': expected images or folders of them")
-    if not files:
-        raise FastFlowError(
-            f"no images in {', '.join(map(str, inputs))}: expected PNG, JPEG, BMP, TIFF or WebP"
-        )
-    return files
-
-
-def _is_searched(relative: Path) -> bool:
-    return not any(part.startswith(".") for part in relative.parts)
 
 
 def is_visible(path: Path) -> bool:
@@ -180,13 +142,26 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield top, image.crop((0, top, image.width, min(top + BAND, image.height)))
 
 
-def _full_scale(image: Image.Image) -> int:
-    """The value that means white. A float file does not say, so its largest value decides."""
+def extremes(image: Image.Image) -> tuple[float, float]:
+    """Return the least and the largest value of a picture of one channel, a band at a time.
+
+    Raises:
+        ValueError: They are not finite, or not from 0 to 65535.
+    """
     bands = (np.asarray(band) for _, band in _bands(image))
-    extremes = np.array([(band.min(), band.max()) for band in bands], np.float32)
-    low, high = extremes.min(), extremes.max()
+    found = np.array([(band.min(), band.max()) for band in bands], np.float32)
+    low, high = float(found.min()), float(found.max())
     if not (low >= -ROUNDING and high <= 65535):  # true for NaN, too
         raise ValueError(f"values from {low:g} to {high:g}, expected finite ones from 0 to 65535")
+    return low, high
+
+
+def _full_scale(image: Image.Image, white: int | None) -> int:
+    """The value that means white. A float file does not say, so its largest value decides."""
+    _, high = extremes(image)
+    if white is not None:
+        _require_below(high, white)
+        return white
     if image.mode == "I" and high <= 255:
         raise ValueError(
             f"integers up to {high:g}, which may be of 8 or of 16 bits: convert the picture to "
@@ -195,6 +170,15 @@ def _full_scale(image: Image.Image) -> int:
     if image.mode.startswith("I"):
         return 65535
     return next(scale for scale in (1, 255, 65535) if high <= scale)
+
+
+def _require_below(high: float, white: int) -> None:
+    if high > white * (1 + ROUNDING):
+        raise ValueError(
+            f"values up to {high:g}, expected at most {white}, the white of the pictures that "
+            "were learnt from: another camera, another depth or another exposure; take pictures "
+            "of the same kind, or train on both"
+        )
 
 
 def _require_unit_range(low: float, high: float) -> None:
@@ -229,7 +213,7 @@ def _pixels(values: np.ndarray | Tensor) -> np.ndarray:
     return np.atleast_3d(last)
 
 
-def _layers(picture: Picture) -> tuple[list[Image.Image], int]:
+def _layers(picture: Picture, white: int | None = None) -> tuple[list[Image.Image], int]:
     """What is to be resized, one image of bytes or one of floats for each channel, its white."""
     if isinstance(picture, Path | str):
         picture = open_image(picture)
@@ -239,7 +223,7 @@ def _layers(picture: Picture) -> tuple[list[Image.Image], int]:
         image = _flat(_upright(picture), background="white")
         if image.mode in ("L", "RGB"):
             return [image], 255
-        return [image.convert("F")], _full_scale(image)
+        return [image.convert("F")], _full_scale(image, white)
     if not (isinstance(picture, np.ndarray) or _is_tensor(picture)):
         raise TypeError("expected a path, a Pillow image, a NumPy array or a tensor")
     pixels = _pixels(picture)
@@ -247,69 +231,123 @@ def _layers(picture: Picture) -> tuple[list[Image.Image], int]:
         pixels = pixels * np.uint8(255)
     if pixels.dtype == np.uint8:  # as a file of these pixels is read
         return _layers(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
-    white = 65535 if pixels.dtype.type == np.uint16 else 1  # in either byte order
+    if pixels.dtype.type == np.uint16:  # in either byte order
+        white = white or 65535
+        _require_below(float(pixels[..., :3].max()), white)
+    else:
+        white = 1
     colour = pixels[..., :3].astype(np.float32)
     if pixels.shape[2] == 4:
-        alpha = pixels[..., 3:].astype(np.float32) / white
+        alpha = pixels[..., 3:].astype(np.float32) / (65535 if white > 1 else 1)
         colour = (colour * alpha + white * (1 - alpha)).astype(np.float32)
     return [Image.fromarray(channel) for channel in np.moveaxis(colour, -1, 0)], white
 
 
-def as_image(picture: Picture, size: int | None = None) -> Tensor:
+def as_image(picture: Picture, size: Size | None = None, white: int | None = None) -> Tensor:
     """Any picture as RGB, the way a person sees it: a file, a Pillow image, an array, a tensor.
 
     Grey becomes RGB, transparency lies on white, EXIF rotation is applied. The same 8-bit pixels
     give the same bits, whether they come as a file, an image, an array or a tensor. 16-bit grey
     is divided by 65535 and keeps its precision (Pillow reads 16-bit *colour* at 8 bits); float
     grey of a file or a Pillow image is divided by 1, 255 or 65535, the first that its largest
-    value does not exceed.
+    value does not exceed. Such a rule for each file by itself is a guess: for the files of a data
+    set :func:`~fastflow_utils.data.depth.white_of` finds one ``white`` for all.
 
     Args:
         picture: A path; a Pillow image of any mode; an array (H, W) or (H, W, C), or a tensor
             (H, W) or (C, H, W), with C = 1, 3 (RGB) or 4 (RGBA), of bool, uint8, uint16 or of
             floats in [0, 1]. (OpenCV's arrays are BGR: give ``array[..., ::-1]``.)
-        size: Resize to ``size`` x ``size`` pixels, by Pillow's antialiased bicubic filter: the
+        size: Resize to these pixels, H = W or (H, W), by Pillow's antialiased bicubic filter: the
             default backbone was evaluated with it, and thin scratches stay sharper than under
             a bilinear one. ``None`` keeps the picture's size.
+        white: The value that becomes 1, of what has more than 8 bits. Default: as said above.
+            8-bit pictures and float arrays are what they are.
 
     Returns:
         (3, H, W) float32 in [0, 1], on the CPU.
 
     Raises:
         FastFlowError: The picture is none of these, or a file that cannot be read; an array has
-            another shape or type, or floats that are not finite or not in [0, 1].
+            another shape or type, or floats that are not finite or not in [0, 1]; a value is
+            above ``white``.
 
     Example:
         >>> frame = np.full((480, 640, 3), 255, np.uint8)  # of a camera
         >>> as_image(frame).shape, as_image(frame, size=2)[:, 0, 0]
         (torch.Size([3, 480, 640]), tensor([1., 1., 1.]))
     """
-    import torch
-
-    # Bicubic weights are partly negative, so a float image can leave [0, 1] a little at edges.
-    channels = torch.from_numpy(read_pixels(picture, size)).permute(2, 0, 1).clamp(0, 1)
-    return channels.expand(3, -1, -1).contiguous()
+    return Strips(picture, size, white).rows()
 
 
-def read_pixels(picture: Picture, size: int | None = None) -> np.ndarray:
+def read_pixels(
+    picture: Picture, size: Size | None = None, white: int | None = None
+) -> np.ndarray:
     """Return what :func:`as_image` makes a tensor of: (H, W, 1 or 3) float32, about [0, 1]."""
-    with _reading(picture):
-        layers, white = _layers(picture)
-        if size is not None:
-            layers = [layer.resize((size, size), Image.Resampling.BICUBIC) for layer in layers]
-        return np.dstack([np.asarray(layer, dtype=np.float32) for layer in layers]) / white
+    return Strips(picture, size, white).pixels()
 
 
-def as_images(pictures: Picture | Sequence[Picture], size: int) -> Tensor:
+class Strips:
+    """A picture of which a few rows at a time become floats: all of a large one are too many.
+
+    Args:
+        picture, size, white: As for :func:`as_image`.
+
+    Attributes:
+        height, width: Of the picture, resized.
+
+    Raises:
+        FastFlowError: As for :func:`as_image`.
+
+    Example:
+        >>> strips = Strips(np.zeros((48, 64), np.uint8), size=(32, 40))
+        >>> strips.rows(8, 16).shape
+        torch.Size([3, 8, 40])
+    """
+
+    def __init__(
+        self, picture: Picture, size: Size | None = None, white: int | None = None
+    ) -> None:
+        with _reading(picture):
+            self._layers, self._white = _layers(picture, white)
+            first = self._layers[0]
+            if size is not None and height_width(size) != (first.height, first.width):
+                height, width = height_width(size)
+                self._layers = [
+                    layer.resize((width, height), Image.Resampling.BICUBIC)
+                    for layer in self._layers
+                ]
+        self.width, self.height = self._layers[0].size
+
+    def rows(self, top: int = 0, bottom: int | None = None) -> Tensor:
+        """Return rows ``top`` to below ``bottom``, (3, rows, W) float32 in [0, 1]."""
+        import torch
+
+        # Bicubic weights are partly negative: a float image can leave [0, 1] a little at edges.
+        channels = torch.from_numpy(self.pixels(top, bottom)).permute(2, 0, 1).clamp(0, 1)
+        return channels.expand(3, -1, -1).contiguous()
+
+    def pixels(self, top: int = 0, bottom: int | None = None) -> np.ndarray:
+        """Return the same rows as (rows, W, 1 or 3), about in [0, 1]."""
+        layers = self._layers
+        if (top, bottom) != (0, None):
+            box = (0, top, self.width, self.height if bottom is None else bottom)
+            layers = [layer.crop(box) for layer in layers]
+        return np.dstack([np.asarray(layer, dtype=np.float32) for layer in layers]) / self._white
+
+
+def as_images(
+    pictures: Picture | Sequence[Picture], size: Size, white: int | None = None
+) -> Tensor:
     """One picture or several as a batch, each as :func:`as_image` reads it.
 
     Args:
         pictures: A picture, a list or tuple of them, or a batch: an array (B, H, W, C) or a
             tensor (B, C, H, W).
-        size: Height and width, pixels.
+        size: H = W or (H, W), pixels.
+        white: As for :func:`as_image`.
 
     Returns:
-        (B, 3, ``size``, ``size``) float32 in [0, 1]. A batch of floats that has this shape
+        (B, 3, H, W) float32 in [0, 1]. A batch of floats that has this shape
         already stays on its device, any other picture comes to the CPU.
 
     Raises:
@@ -325,12 +363,21 @@ def as_images(pictures: Picture | Sequence[Picture], size: int) -> Tensor:
     if (
         _is_tensor(pictures)
         and pictures.is_floating_point()
-        and pictures.shape[1:] == (3, size, size)
+        and pictures.shape[1:] == (3, *height_width(size))
         and len(pictures)
     ):  # nothing to do but to check it
         with _reading(pictures):
             _require_unit_range(*map(float, pictures.detach().aminmax()))
         return pictures.detach().float().clamp(0, 1)
+    return torch.stack([as_image(picture, size, white) for picture in each_picture(pictures)])
+
+
+def each_picture(pictures: Picture | Sequence[Picture]) -> Sequence[Picture]:
+    """Return a picture, a sequence of them or a batch, as for :func:`as_images`, as a sequence.
+
+    Raises:
+        FastFlowError: There is no picture.
+    """
     many: Sequence[Picture]
     if (isinstance(pictures, np.ndarray) or _is_tensor(pictures)) and pictures.ndim == 4:
         many = list(pictures)
@@ -340,15 +387,16 @@ def as_images(pictures: Picture | Sequence[Picture], size: int) -> Tensor:
         many = [pictures]
     if not many:
         raise FastFlowError("no pictures: expected at least one")
-    return torch.stack([as_image(picture, size) for picture in many])
+    return many
 
 
-def load_image(path: Path | str, size: int | None = None) -> Tensor:
+def load_image(path: Path | str, size: Size | None = None, white: int | None = None) -> Tensor:
     """An image file as RGB: :func:`as_image` of its path.
 
     Args:
         path: The image file.
-        size: Resize to ``size`` x ``size`` pixels; ``None`` keeps the file's size.
+        size: Resize to H = W or (H, W) pixels; ``None`` keeps the file's size.
+        white: As for :func:`as_image`.
 
     Returns:
         (3, H, W) float32 in [0, 1].
@@ -364,7 +412,7 @@ def load_image(path: Path | str, size: int | None = None) -> Tensor:
         ...     load_image(path).shape, load_image(path, size=2)[:, 0, 0]
         (torch.Size([3, 4, 6]), tensor([1., 0., 0.]))
     """
-    return as_image(Path(path), size)
+    return as_image(Path(path), size, white)
 
 
 def checked_size(path: Path | str) -> tuple[int, int]:
@@ -378,36 +426,3 @@ def checked_size(path: Path | str) -> tuple[int, int]:
     with _reading(path):
         [first, *_], _ = _layers(path)
     return first.height, first.width
-
-
-def load_mask(path: Path | str, size: int | None = None) -> Tensor:
-    """A mask file as booleans: every pixel that is not black is anomalous.
-
-    MVTec AD's masks hold 0 and 255 only. Of other files, any value above 0 counts (masks of 0
-    and 1, 1-bit, 16-bit, coloured, the grey rim of smoothed ones); what is transparent does not.
-
-    Args:
-        path: The mask file.
-        size: Resize to ``size`` x ``size`` pixels by the nearest one, so that an edge stays an
-            edge; a defect thinner than the step between pixels may break up. ``None`` keeps the
-            file's size.
-
-    Returns:
-        (1, H, W) bool, True = anomalous.
-
-    Raises:
-        FastFlowError: The file is missing, damaged or no image.
-    """
-    import torch
-
-    return torch.from_numpy(read_mask(path, size))[None]
-
-
-def read_mask(path: Path | str, size: int | None = None) -> np.ndarray:
-    """Return what :func:`load_mask` makes a tensor of: (H, W) bool."""
-    with _reading(path):
-        values = np.atleast_3d(np.asarray(_flat(open_image(path), background="black")))
-        mask = Image.fromarray((values != 0).any(axis=-1))
-        if size is not None:
-            mask = mask.resize((size, size), Image.Resampling.NEAREST)
-    return np.array(mask)

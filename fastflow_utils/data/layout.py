@@ -1,28 +1,27 @@
-"""MVTec AD's layout: which folders and files there are, and what is wrong with them.
+"""A data root: where it is, which data it holds, and what is wrong with them.
 
-The layout, for each category::
-
-    ROOT/<category>/train/good/000.png                  normal images, the only ones to learn from
-    ROOT/<category>/test/good/000.png                   normal images
-    ROOT/<category>/test/<defect>/000.png               anomalous images, a folder per defect
-    ROOT/<category>/ground_truth/<defect>/000_mask.png  where each of them is anomalous
-
-:mod:`~fastflow_utils.data.mvtec` makes tensors of it. Here nothing needs torch, so that
-``fastflow data check`` and a mistake in a name answer at once.
+:mod:`~fastflow_utils.data.readers` finds the pictures, :mod:`~fastflow_utils.data.mvtec` makes
+tensors of them. Here nothing needs torch, so that ``fastflow data check`` and a mistake in a name
+answer at once.
 """
 
-import difflib
-import hashlib
 import os
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
-from fastflow_utils.data.images import checked_size, image_files, is_visible, read_mask, sha256
+from fastflow_utils.data.listing import GOOD, MVTEC_AD, Listing, Split, first_few
+from fastflow_utils.data.masks import Finding, look_at_all
 from fastflow_utils.data.official import OFFICIAL_COUNTS
+from fastflow_utils.data.readers import (
+    below,
+    categories,
+    category_folder,
+    listing,
+    visible_folders,
+)
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.frontend import track
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +30,6 @@ __all__ = [
     "GOOD",
     "MVTEC_AD",
     "SAMPLE_SET",
-    "VANISHED",
     "Split",
     "categories",
     "category_folder",
@@ -42,20 +40,12 @@ __all__ = [
     "digest",
     "is_mvtec_ad",
     "is_sample_set",
-    "look_at",
-    "mask_path",
-    "split_files",
+    "name_of",
     "summary",
 ]
 
-Split = Literal["train", "test"]
-
-SAMPLE_SET, MVTEC_AD = "sample set", "MVTec AD"
-"""What ``metrics.json`` calls these data; all other data have the name of their folder."""
-
-GOOD = "good"
-VANISHED = "vanished mask"
-Finding = tuple[str, Path]  # what is wrong, and with which file
+SAMPLE_SET = "sample set"
+"""What ``metrics.json`` calls it, and MVTec AD; all other data have the name of their folder."""
 
 # Where the data is ------------------------------------------------------------------------------
 
@@ -78,7 +68,8 @@ def data_root(root: Path | str | None = None) -> Path:
     """The folder that holds the categories.
 
     Args:
-        root: A folder in MVTec layout. Without one, the environment variable ``FASTFLOW_DATA``
+        root: A folder of categories, in any layout; a table; or a folder that is one category
+            by itself. Without it, the environment variable ``FASTFLOW_DATA``
             names it; without that, it is the sample set, which is made on first use.
 
     Example:
@@ -91,28 +82,6 @@ def data_root(root: Path | str | None = None) -> Path:
     from fastflow_utils.data.sample_set import make  # here, so that real data never waits for it
 
     return make(data_home() / "sample")
-
-
-def categories(root: Path | str) -> list[str]:
-    """The categories under a data root, sorted: the folders that have a ``train`` or a ``test``.
-
-    Raises:
-        FastFlowError: The root is missing, or is itself a category's folder.
-    """
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise FastFlowError(
-            f"there is no folder {root}: name one in MVTec layout (--data or FASTFLOW_DATA; see "
-            f"data/README.md), or make the sample set there with `fastflow data sample {root}`"
-        )
-    names = [folder.name for folder in _folders(root) if _is_category(folder)]
-    if not names and _is_category(root):
-        here = root.resolve()
-        raise FastFlowError(
-            f"{root} is itself a category: give its parent {here.parent} as the data root "
-            f"and {here.name} as the category"
-        )
-    return names
 
 
 def is_sample_set(root: Path | str, category: str) -> bool:
@@ -130,97 +99,63 @@ def is_mvtec_ad(root: Path | str, category: str) -> bool:
         >>> is_mvtec_ad("my pictures", "zipper")
         False
     """
-    if is_sample_set(root, category):
-        return False
-    counts = tuple(len(files) for files in _images(Path(root).expanduser() / category))
-    return counts == OFFICIAL_COUNTS.get(category)
+    return data_name(root, category) == MVTEC_AD
 
 
 def data_name(root: Path | str, category: str) -> str:
     """Return which data a result is of: tables never mix two.
 
     Returns:
-        "sample set"; "MVTec AD", where name and numbers of images are its own; else the name of
-        the data root's folder.
+        As :func:`name_of`; the name of the data root's folder, where the data are gone.
     """
-    if is_sample_set(root, category):
+    try:
+        return name_of(listing(root, category))
+    except FastFlowError:
+        return _folder_name(Path(root))
+
+
+def name_of(found: Listing) -> str:
+    """Return which data a listing is of.
+
+    Returns:
+        "sample set"; "MVTec AD", where layout, name and numbers of images are its own; else the
+        name of the data root's folder.
+    """
+    if found.is_sample_set:
         return SAMPLE_SET
-    if is_mvtec_ad(root, category):
+    official = OFFICIAL_COUNTS.get(found.category)
+    if found.layout == MVTEC_AD and tuple(_counts(found).values()) == official:
         return MVTEC_AD
-    folder = Path(root).expanduser().resolve()
+    return _folder_name(found.root)
+
+
+def _folder_name(root: Path) -> str:
+    folder = root.expanduser().resolve()
     name = folder.name or str(folder)
     return f"folder {name}" if name in (SAMPLE_SET, MVTEC_AD) else name
+
+
+def _counts(found: Listing) -> dict[str, int]:
+    """A category's normal training images, normal test images and anomalous test images."""
+    train, test = found.of("train"), found.of("test")
+    return {
+        "train": sum(not item.label for item in train),
+        "test_good": sum(not item.label for item in test),
+        "test_anomalous": sum(item.label for item in test),
+    }
 
 
 def digest(root: Path | str, category: str) -> str:
     """Return one sha256 for all of a category: where each file lies, and its bytes.
 
-    Two folders have the same digest if and only if the same files lie at the same places below
-    the category's folder. What begins with a dot does not count.
+    In MVTec AD's layout, two folders have the same digest if and only if the same files lie at
+    the same places below the category's folder; what begins with a dot does not count. In other
+    layouts it is that of :meth:`~fastflow_utils.data.listing.Listing.digest`.
 
     Raises:
-        FastFlowError: If there is no file.
+        FastFlowError: If there is no such category.
     """
-    folder = Path(root).expanduser() / category
-    walked = os.walk(folder, followlinks=True)
-    files = [Path(place, name).relative_to(folder) for place, _, names in walked for name in names]
-    places = sorted(file for file in files if not any(p.startswith(".") for p in file.parts))
-    if not places:
-        raise FastFlowError(f"there is no file in {folder}: expected a category's folder")
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(sha256, [folder / place for place in places])
-    lines = [f"{place.as_posix()} {own}\n" for place, own in zip(places, found, strict=True)]
-    # On Linux a name may be any bytes: those that are no UTF-8 count as they are.
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def _folders(parent: Path) -> list[Path]:
-    """The visible folders in ``parent``, sorted by name; none where there is no ``parent``."""
-    if not parent.is_dir():
-        return []
-    folders = (path for path in parent.iterdir() if path.is_dir() and is_visible(path))
-    return sorted(folders, key=lambda path: path.name)
-
-
-def _is_category(folder: Path) -> bool:
-    return any((folder / split).is_dir() for split in get_args(Split))
-
-
-def split_files(split: Path) -> list[Path]:
-    """Every image of a split, by defect, then by name."""
-    return [path for defect in _folders(split) for path in image_files(defect)]
-
-
-def _images(category: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """A category's normal training images, normal test images and anomalous test images."""
-    train, test = split_files(category / "train"), split_files(category / "test")
-    return (
-        [path for path in train if path.parent.name == GOOD],
-        [path for path in test if path.parent.name == GOOD],
-        [path for path in test if path.parent.name != GOOD],
-    )
-
-
-def mask_path(image: Path) -> Path:
-    """``test/<defect>/000.png`` -> ``ground_truth/<defect>/000_mask.png``, beside it."""
-    category = image.parents[2]
-    return category / "ground_truth" / image.parent.name / f"{image.stem}_mask.png"
-
-
-def category_folder(root: Path, category: str) -> Path:
-    """The folder of a category.
-
-    Raises:
-        FastFlowError: The root is missing, or has no such category.
-    """
-    names = categories(root)
-    if category in names:
-        return root / category
-    near = difflib.get_close_matches(category.lower(), names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise FastFlowError(
-        f"no category {category!r} in {root}: {hint}it has {', '.join(names) or 'none at all'}"
-    )
+    return listing(root, category).digest()
 
 
 # All categories ---------------------------------------------------------------------------------
@@ -230,9 +165,11 @@ def check(root: Path | str) -> "pd.DataFrame":
     """Read every file under a data root and say what is there and what is wrong.
 
     Returns:
-        A row per category: the images in ``train``, ``test_good`` and ``test_anomalous``, each
-        with MVTec AD's own count in ``official_...`` (missing for other categories), the number
-        of ``masks``, and ``problems``, empty if there are none.
+        A row per category, whatever its ``layout``: the images in ``train``, ``test_good`` and
+        ``test_anomalous``, each with MVTec AD's own count in ``official_...`` (missing for other
+        categories), the number of anomalous images with ``masks``, ``problems``, empty if there
+        are none, and ``notes`` on what was decided. A folder of pictures that is no category has
+        a row that says so.
 
     Raises:
         FastFlowError: The root is missing or holds no category.
@@ -243,83 +180,69 @@ def check(root: Path | str) -> "pd.DataFrame":
     names = categories(root)
     if not names:
         raise FastFlowError(f"no category in {root}: expected {root}/<category>/train/good/")
+    rows = {name: _inspect(root, name) for name in names} | _left_out(root, names)
+    found = pd.DataFrame(rows.values(), index=pd.Index(rows, name="category"))
     counts = ["train", "test_good", "test_anomalous"]
-    found = pd.DataFrame([_inspect(root / name) for name in names], index=names)
     official = pd.DataFrame.from_dict(
         OFFICIAL_COUNTS, orient="index", columns=[f"official_{name}" for name in counts]
     )
     beside = [column for name in counts for column in (name, f"official_{name}")]
-    table = found.join(official.astype("Int64"))[[*beside, "masks", "problems"]]
-    return table.rename_axis(index="category")
+    table = found.join(official.astype("Int64"))
+    return table[["layout", *beside, "masks", "problems", "notes"]]
 
 
-def _inspect(folder: Path) -> dict[str, int | str]:
+def _row(
+    layout: str = "-",
+    train: int = 0,
+    test_good: int = 0,
+    test_anomalous: int = 0,
+    masks: int = 0,
+    problems: str = "",
+    notes: str = "",
+) -> dict[str, int | str]:
+    return locals()
+
+
+def _inspect(root: Path, category: str) -> dict[str, int | str]:
     """One category's row in the table of ``check``."""
-    train, good, anomalous = _images(folder)
-    masks = {path: mask_path(path) for path in anomalous}
-    findings = []
-    if not train:
-        findings.append(("no images", folder / "train" / GOOD))
-    if not good and not anomalous:
-        findings.append(("no images", folder / "test"))
-    findings += [("unexpected", odd) for odd in _odd_folders(folder)]
-    for path in track([*train, *good, *anomalous], folder.name):
-        findings += look_at(path, masks.get(path))
+    try:
+        found = listing(root, category)
+    except FastFlowError as error:
+        return _row(problems=str(error))
+    findings: list[Finding] = []
+    counts = _counts(found)
+    if not counts["train"]:
+        findings.append(("no images", found.folder / "train" / GOOD))
+    if not found.of("test"):
+        findings.append(("no images", found.folder / "test"))
+    strangers = {item.path.parent for item in found.of("train") if item.label}
+    findings += [("unexpected", path) for path in (*sorted(strangers), *found.unread)]
+    findings += [one for some in look_at_all(found.items, category) for one in some]
+    return _row(
+        found.layout,
+        **counts,
+        masks=sum(bool(i.label and i.masks and i.masks[0].is_file()) for i in found.items),
+        problems=summary(findings, found),
+        notes="; ".join(found.notes),
+    )
+
+
+def _left_out(root: Path, names: list[str]) -> dict[str, dict[str, int | str]]:
+    """A row for each folder of pictures that is no category."""
+    inside = [root / name for name in names if (root / name).is_dir()]
+    if not inside:
+        return {}
+    others = [path for path in visible_folders(root) if path not in inside]
     return {
-        "train": len(train),
-        "test_good": len(good),
-        "test_anomalous": len(anomalous),
-        "masks": sum(mask.is_file() for mask in masks.values()),
-        "problems": summary(findings, folder),
+        path.name: _row(problems=f"no category: {count} pictures in no layout that is known")
+        for path in others
+        if (count := len(below(path)))
     }
 
 
-def look_at(image: Path, mask: Path | None, size: int | None = None) -> list[Finding]:
-    """What is wrong with an image and with its mask, the latter also when read at a size."""
-    findings: list[Finding] = []
-    shape = None
-    try:
-        shape = checked_size(image)
-    except FastFlowError:
-        findings.append(("unreadable", image))
-    if mask is None:
-        return findings
-    if not mask.is_file():
-        return [*findings, ("no mask", mask)]
-    try:
-        truth = read_mask(mask)
-    except FastFlowError:
-        return [*findings, ("unreadable", mask)]
-    if not truth.any():
-        findings.append(("empty mask", mask))
-    elif size is not None and not read_mask(mask, size).any():
-        findings.append((VANISHED, mask))
-    if shape is not None and truth.shape != shape:
-        findings.append(("mask of another size", mask))
-    return findings
-
-
-def summary(findings: list[Finding], folder: Path) -> str:
+def summary(findings: Iterable[Finding], found: Listing) -> str:
     """Each kind of finding with the files that it is about, the first few of many."""
     problems: defaultdict[str, list[str]] = defaultdict(list)
     for what, path in findings:
-        problems[what].append(path.relative_to(folder).as_posix())
-    return "; ".join(f"{what}: {_first(paths)}" for what, paths in problems.items())
-
-
-def _odd_folders(category: Path) -> list[Path]:
-    """Folders that the layout has no place for, and defect folders without images."""
-    defects = [folder.name for folder in _folders(category / "test")]
-    known = {"": [*get_args(Split), "ground_truth"], "train": [GOOD], "ground_truth": defects}
-    strangers = [
-        folder
-        for parent, names in known.items()
-        for folder in _folders(category / parent)
-        if folder.name not in names
-    ]
-    return strangers + [path for path in _folders(category / "test") if not image_files(path)]
-
-
-def _first(paths: list[str], most: int = 3) -> str:
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return ", ".join(paths[:most]) + more
+        problems[what].append(found.name(path))
+    return "; ".join(f"{what}: {first_few(paths)}" for what, paths in problems.items())

@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from fastflow_utils.compute import in_chunks, one_thread
 from fastflow_utils.data.images import sha256
 from fastflow_utils.data.pose import pose_of, turned, turned_back
+from fastflow_utils.data.sizes import Size, height_width, size_text
 from fastflow_utils.detector.choices import BUNDLED, require_weights
 from fastflow_utils.detector.efficientnet import STRIDES, EfficientNetLite0
 from fastflow_utils.errors import FastFlowError
@@ -65,16 +66,17 @@ class Backbone(nn.Module):
         weights: A local state dict (``.pth``, ``.pt`` or ``.safetensors``) in timm's names. It
             may hold more than the levels need (a classifier, say), never less.
         pretrained: False leaves the weights random: for tests, and to see what training is worth.
-        image_size: H = W of the input in pixels. Transformers are built for one size; position
-            embeddings of weights made for another size are interpolated.
+        image_size: H = W of the input in pixels, or (H, W). Transformers are built for one size;
+            position embeddings of weights made for another size are interpolated.
         fold: False keeps every BatchNorm.
         upright: Turn each image by its object's pose first
             (:mod:`fastflow_utils.data.pose`): the features are those of the turned image.
 
     Attributes:
         channels: C_l, the number of channels of each level, measured.
-        sizes: H_l = W_l, the rows and columns of each level's map, measured at ``image_size``.
-        strides: Pixels of the image for each step in the map of each level, ``image_size / H_l``.
+        sizes: H_l = W_l, the rows and columns of each level's map, measured at ``image_size``;
+            (H_l, W_l) where images are not square.
+        strides: Pixels of the image for each step in the map of each level, H / H_l.
             An int where it is whole. Convolutions without padding give others: 128 / 28 = 4.57
             for the first level of ``inception_v3``, where timm announces 4.
         folded: Whether BatchNorms have been folded into convolutions.
@@ -102,23 +104,29 @@ class Backbone(nn.Module):
         layers: Sequence[int] | None = None,
         weights: Path | str | None = None,
         pretrained: bool = True,
-        image_size: int = 256,
+        image_size: Size = 256,
         fold: bool = True,
         upright: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
         self.upright = upright
-        self.image_size = image_size
+        height, width = height_width(image_size)
+        self.image_size: Size = height if height == width else (height, width)
+        if upright and height != width:
+            raise FastFlowError(
+                f"upright images of {size_text(image_size)} px: objects can be turned in square "
+                "images only; take image_size with one number, or upright=False"
+            )
         bundled = name == BUNDLED
         config = None if bundled else _pretrained_config(name)
         announced = STRIDES if bundled else _announced_strides(name)
         self.tokens = len(set(announced)) == 1 < len(announced)  # DeiT, CaiT, DINO
         self.layers = _default_layers(announced, self.tokens) if layers is None else tuple(layers)
         _check_layers(name, self.layers, len(announced))
-        if self.tokens and image_size % announced[0]:
+        if self.tokens and (height % announced[0] or width % announced[0]):
             raise FastFlowError(
-                f"image_size={image_size}: '{name}' cuts images into patches, so it needs a "
+                f"image_size={self.image_size}: '{name}' cuts images into patches, so it needs a "
                 f"multiple of {announced[0]}"
             )
         self.network: Any
@@ -139,7 +147,7 @@ class Backbone(nn.Module):
         self.train(False)
 
         random = torch.Generator("cpu").manual_seed(0)  # nobody else's random numbers change
-        probe = torch.rand(1, 3, image_size, image_size, generator=random, device="cpu")
+        probe = torch.rand(1, 3, height, width, generator=random, device="cpu")
         probe = probe.to(self.device)
         # The default network takes one image in less time than threads need to meet; others may
         # be a hundred times larger.
@@ -151,13 +159,15 @@ class Backbone(nn.Module):
 
     def _measure(self, probe: Tensor, usual_size: int, fold: bool) -> None:
         """Note what a random image becomes; fold BatchNorms where that changes nothing."""
-        image_size = self.image_size
         pairs, maps = self._passed(probe, usual_size)
         self.channels = tuple(h.shape[1] for h in maps)
-        self.sizes = tuple(h.shape[2] for h in maps)
-        self.strides = tuple(
-            image_size / n if image_size % n else image_size // n for n in self.sizes
+        is_square = isinstance(self.image_size, int)
+        self.sizes: tuple[Size, ...] = tuple(
+            h.shape[2] if is_square else (h.shape[2], h.shape[3]) for h in maps
         )
+        height, _ = height_width(self.image_size)
+        rows = [h.shape[2] for h in maps]
+        self.strides = tuple(height / n if height % n else height // n for n in rows)
         self.folded = fold and bool(pairs) and self._fold_batch_norms(pairs, probe, maps)
 
     def _build(self, from_hub: bool, fixed_size: bool) -> Any:
@@ -175,8 +185,9 @@ class Backbone(nn.Module):
         self, probe: Tensor, usual_size: int
     ) -> tuple[list[tuple[str, str]], list[Tensor]]:
         """Return the BatchNorms that can be folded, see ``_single_readers``, and the maps."""
-        size = probe.shape[-1]
-        advice = "take another network" if size == usual_size else f"try image_size={usual_size}"
+        size = size_text(self.image_size)
+        is_usual = self.image_size == usual_size
+        advice = "take another network" if is_usual else f"try image_size={usual_size}"
         try:
             pairs, maps = _single_readers(self.network, lambda: self._levels(probe))
         except Exception as error:  # the network's layers raise what they like
@@ -185,10 +196,11 @@ class Backbone(nn.Module):
                 f"'{self.name}' does not take images of {size} px ({reason}): {advice}"
             ) from error
         shapes = [tuple(h.shape) for h in maps]
-        if not all(len(shape) == 4 and shape[2] == shape[3] for shape in shapes):
+        square = probe.shape[2] == probe.shape[3]
+        if not all(len(s) == 4 and (s[2] == s[3] or not square) for s in shapes):
             raise FastFlowError(
                 f"'{self.name}' gives outputs of shapes {shapes} for an image of {size} px, "
-                f"expected square maps (1, C, H, W): {advice}"
+                f"expected {'square ' * square}maps (1, C, H, W): {advice}"
             )
         if not (probe.is_meta or all(h.isfinite().all() for h in maps)):
             raise FastFlowError(

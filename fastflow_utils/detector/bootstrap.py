@@ -73,7 +73,7 @@ def resamples(labels: Values, key: str = "", count: int = RESAMPLES) -> np.ndarr
         count: How many.
 
     Raises:
-        FastFlowError: If the images are not of both labels.
+        FastFlowError: If there is no image.
 
     Example:
         >>> weights = resamples([0, 0, 0, 1, 1], "screw")
@@ -81,12 +81,10 @@ def resamples(labels: Values, key: str = "", count: int = RESAMPLES) -> np.ndarr
         ((2000, 5), {np.float64(3.0)}, {np.float64(2.0)})
     """
     truth = as_numpy(paired(labels, labels)[1])
-    if truth.all() or not truth.any():
-        raise FastFlowError(
-            f"{len(truth)} images, {truth.sum()} of them anomalous: resamples need both kinds"
-        )
+    if not len(truth):
+        raise FastFlowError("no images: resamples are drawn from at least one")
     weights = np.empty((count, len(truth)))
-    for kind in (False, True):
+    for kind in np.unique(truth).tolist():
         number = int((truth == kind).sum())
         generator = np.random.default_rng([zlib.crc32(key.encode()), kind])
         weights[:, truth == kind] = generator.multinomial(
@@ -161,6 +159,8 @@ def of_decisions(
 ) -> Replicates:
     """Return ``fpr`` and ``f1`` of a fixed threshold on every resample, exactly.
 
+    Where nothing at all is anomalous there is no F1, and the rate is of what is there.
+
     Args:
         scores: (N,) of images, or maps (N, 1, H, W).
         labels: The same shape.
@@ -181,7 +181,8 @@ def of_decisions(
     false, true, normal, anomalous = (weights @ np.array(counts)).T
     with np.errstate(invalid="ignore"):
         f1 = _if_any(anomalous, 2 * true / (true + false + anomalous))
-        return {"fpr": _if_any(anomalous, false / normal), "f1": f1}
+        fpr = false / normal
+        return {"fpr": _if_any(anomalous, fpr) if truth.any() else fpr, "f1": f1}
 
 
 # Counts of each image ----------------------------------------------------------------------------

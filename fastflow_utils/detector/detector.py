@@ -11,20 +11,23 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastflow_utils.compute import check_seed
-from fastflow_utils.data.images import Picture, as_images
-from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.data.images import Picture, Strips, as_images, each_picture
+from fastflow_utils.data.mvtec import Pictures
+from fastflow_utils.data.sizes import height_width
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.choices import METHODS, require_model
-from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.features import Features, WindowedPictures, extract
 from fastflow_utils.detector.maps import (
     KNOTS,
     check_map_options,
@@ -33,6 +36,7 @@ from fastflow_utils.detector.maps import (
     level_map,
     level_scale,
 )
+from fastflow_utils.detector.windows import Windows
 from fastflow_utils.errors import FastFlowError
 
 if TYPE_CHECKING:
@@ -43,7 +47,7 @@ __all__ = ["Detector", "check_rates", "features_for", "hold_out", "method_class"
 Raw: TypeAlias = tuple[list[Tensor], Tensor | None]
 """A method's maps, and its own score where it has one."""
 
-FORMAT = 7
+FORMAT = 8
 """Of a saved model; counted up whenever an older reader would misunderstand a newer file."""
 
 
@@ -113,6 +117,27 @@ def _expected_spread(highest: Tensor, spread: Tensor) -> Tensor:
     return ((seen + prior * (spread / 5) ** 2) / (more + prior)).sqrt().clamp_min(1e-6)
 
 
+def _nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a mask (H, W) at another size."""
+    resized: Tensor = F.interpolate(mask[None, None].float(), size, mode="nearest-exact")
+    return resized[0, 0].bool()
+
+
+def _only(maps: Tensor, inside: Tensor) -> Tensor:
+    """Return the values of maps (B, 1, h, w) where ``inside`` (h, w) is true, (B, 1, n)."""
+    values = maps.flatten(2)
+    return values if inside.all() else values[..., inside.flatten()]
+
+
+def _finite(features: Features) -> Features:
+    """Refuse features that nothing can be learnt from."""
+    if not all(h.isfinite().all() for batch in features.batches(16) for h in batch):
+        raise FastFlowError(
+            "the features are not finite: compute them again, or take other layers"
+        )
+    return features
+
+
 def _score(highest: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Return s (B,) of :meth:`Detector.judge` for its t (B, 1 + L)."""
     z = (highest - mean) / std
@@ -139,6 +164,12 @@ class Detector(nn.Module):
         score_std: (1 + L,) its standard deviation. :meth:`calibrate` sets all three.
         image_threshold: A score from here on means "anomalous"; infinite before calibration.
         pixel_threshold: The same for a pixel of the anomaly map.
+        normal_scores: (n,) of the images that it was calibrated on; not in its files.
+        normal_images: (n,) which of the images that were learnt from these are.
+        region: (H, W) bool, where of an anomaly map anything is looked for.
+        windows: How pictures are cut, or None; :meth:`read_as` sets it, region and white.
+        white: The value that means white in pictures of more than 8 bits, or None
+            (:mod:`fastflow_utils.data.depth`).
 
     Raises:
         FastFlowError: If the blur is wider than the image, or a value is out of range.
@@ -150,6 +181,7 @@ class Detector(nn.Module):
     score_std: Tensor
     image_threshold: Tensor
     pixel_threshold: Tensor
+    region: Tensor
 
     def __init__(self, backbone: Backbone, *, maps: int, smoothing: float, top: float) -> None:
         super().__init__()
@@ -162,6 +194,59 @@ class Detector(nn.Module):
         self.register_buffer("score_std", torch.ones(1 + maps))
         self.register_buffer("image_threshold", torch.tensor(math.inf))
         self.register_buffer("pixel_threshold", torch.tensor(math.inf))
+        self.normal_scores: Tensor | None = None
+        self.normal_images: Tensor | None = None
+        self.read_as()
+
+    def read_as(
+        self,
+        *,
+        windows: Windows | None = None,
+        white: int | None = None,
+        region: Tensor | None = None,
+    ) -> Self:
+        """Set how pictures are read, and where in them anything is looked for; before training.
+
+        Args:
+            windows: Pictures are read at its size and cut; the backbone sees a window at a time.
+            white: As for :func:`~fastflow_utils.data.images.as_image`.
+            region: (H, W) bool of any size, True where to look; default: everywhere. Outside of
+                it the map is 0, and no threshold knows of it.
+
+        Raises:
+            FastFlowError: The windows are not what the backbone takes, or turned, or the region
+                is empty.
+        """
+        if windows is not None:
+            if height_width(self.backbone.image_size) != (windows.side, windows.side):
+                raise FastFlowError(
+                    f"windows of {windows.side} px for a backbone that takes "
+                    f"{self.backbone.image_size} px: give both the same size"
+                )
+            if self.backbone.upright:
+                raise FastFlowError(
+                    "windows of pictures that are turned upright: a window shows a part of an "
+                    "object, which has no pose; take upright=False"
+                )
+        self.windows, self.white = windows, white
+        everywhere = torch.ones(self.map_size, dtype=torch.bool)
+        if region is not None:
+            everywhere = _nearest(region.bool(), self.map_size)
+            if not everywhere.any():
+                raise FastFlowError("the region is empty: expected a part of the picture")
+        self.register_buffer("region", everywhere.to(self.device))
+        self.forget_thresholds()
+        return self
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """(H, W) of anomaly maps."""
+        return self.windows.map_size if self.windows else height_width(self.backbone.image_size)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) at which pictures are read."""
+        return height_width(self.windows.size if self.windows else self.backbone.image_size)
 
     # What a method is ---------------------------------------------------------------------------
 
@@ -205,7 +290,7 @@ class Detector(nn.Module):
 
     def fit(
         self,
-        data: Features | MVTecAD,
+        data: Features | WindowedPictures | Pictures,
         *,
         seed: int = 0,
         image_fpr: float = 0.1,
@@ -235,23 +320,19 @@ class Detector(nn.Module):
             FastFlowError: If there is nothing to learn from, or the data are not this model's.
         """
         check_rates(image_fpr, pixel_fpr)
-        features = features_for(self, data)
+        normal = features_for(self, data)
         order = torch.Generator().manual_seed(check_seed(seed))
-        images, held_out = hold_out(len(features), order)
-        if not all(h.isfinite().all() for batch in features.batches(16) for h in batch):
-            raise FastFlowError(
-                "the features are not finite: compute them again, or take other layers"
-            )
+        images, held_out = hold_out(len(normal), order)
         if folds is not None:
-            return self.fit_in_folds(features, folds, seed, image_fpr, pixel_fpr)
+            return self.fit_in_folds(normal, folds, seed, image_fpr, pixel_fpr)
         self.forget_thresholds()
-        history = self.learn(features.subset(images), seed)
-        self.calibrate(features.subset(held_out), image_fpr, pixel_fpr)
+        history = self.learn(_finite(normal.subset(images)), seed)
+        self.calibrate_by(self.seen_of(normal, held_out), image_fpr, pixel_fpr, held_out)
         return history
 
     def fit_in_folds(
         self,
-        features: Features,
+        normal: Features | WindowedPictures,
         folds: int,
         seed: int,
         image_fpr: float,
@@ -263,26 +344,28 @@ class Detector(nn.Module):
         """Do what :meth:`fit` says of ``folds``.
 
         Args:
-            features, folds, seed, image_fpr, pixel_fpr: As there.
+            normal, folds, seed, image_fpr, pixel_fpr: As there.
             last: Further options of :meth:`learn`, for the model itself and not for its twins.
             **options: Those of :meth:`learn`.
         """
-        hold_out(len(features), torch.Generator())  # refuses a single image
-        if not isinstance(folds, int) or not 2 <= folds <= len(features):
+        hold_out(len(normal), torch.Generator())  # refuses a single image
+        if not isinstance(folds, int) or not 2 <= folds <= len(normal):
             raise FastFlowError(
-                f"folds={folds}: expected 2 to {len(features)}, the number of images"
+                f"folds={folds}: expected 2 to {len(normal)}, the number of images"
             )
         self.forget_thresholds()
-        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(seed))
         seen: list[Raw] = []
         for number in range(folds):
             part = order[number::folds]
             others = order[torch.arange(len(order)) % folds != number]
             twin = copy.deepcopy(self, {id(self.backbone): self.backbone})
-            twin.learn(features.subset(others), seed, **options)
-            seen += twin.seen(features.subset(part).batches(16))
-        history = self.learn(features, seed, **options, **(last or {}))
-        self.calibrate_by(seen, image_fpr, pixel_fpr)
+            twin.learn(_finite(normal.subset(others)), seed, **options)
+            seen += twin.seen_of(normal, part)
+        everything = normal if isinstance(normal, Features) else normal.subset(order.sort().values)
+        history = self.learn(everything, seed, **options, **(last or {}))
+        parts = torch.cat([order[number::folds] for number in range(folds)])
+        self.calibrate_by(seen, image_fpr, pixel_fpr, parts)
         return history
 
     @torch.no_grad()
@@ -326,9 +409,28 @@ class Detector(nn.Module):
         detector = self.for_inference()
         return [detector.raw([h.to(self.device) for h in batch]) for batch in batches]
 
+    def seen_of(self, normal: Features | WindowedPictures, index: Tensor) -> list[Raw]:
+        """Return :meth:`seen` of some of the images that :meth:`fit` was given."""
+        if isinstance(normal, Features):
+            return self.seen(normal.subset(index).batches(16))
+        self.eval()
+        detector = self.for_inference()
+        with torch.no_grad():
+            return [detector.look(path) for path in normal.paths_of(index)]
+
     @torch.no_grad()
-    def calibrate_by(self, seen: Sequence[Raw], image_fpr: float, pixel_fpr: float) -> None:
-        """Set scales and thresholds by what :meth:`seen` has returned, of any models like this."""
+    def calibrate_by(
+        self,
+        seen: Sequence[Raw],
+        image_fpr: float,
+        pixel_fpr: float,
+        images: Tensor | None = None,
+    ) -> None:
+        """Set scales and thresholds by what :meth:`seen` has returned, of any models like this.
+
+        The scores of these images are left in ``normal_scores``, and which ``images`` these are,
+        in ``normal_images``.
+        """
         if not seen:
             raise FastFlowError("no images to calibrate on: expected at least one normal image")
         if sum(len(maps[0]) for maps, _ in seen) == 1:
@@ -339,16 +441,19 @@ class Detector(nn.Module):
                 "the model gives maps that are not finite: train it again; FastFlow, with a "
                 "smaller learning rate or clamp"
             )
-        self.level_scale.copy_(torch.stack([level_scale(level) for level in levels]))
+        inside = [_only(level, self._inside(level)) for level in levels]
+        self.level_scale.copy_(torch.stack(list(map(level_scale, inside))))
         anomaly_maps = torch.cat([self._combined(maps) for maps, _ in seen])
         highest = self._highest(anomaly_maps, levels)
-        spread = torch.stack([each.std(correction=0) for each in (anomaly_maps, *levels)])
+        pixels = _only(anomaly_maps, self._inside(anomaly_maps))
+        spread = torch.stack([each.std(correction=0) for each in (pixels, *inside)])
         self.score_mean.copy_(highest.mean(0))
         self.score_std.copy_(_expected_spread(highest, spread))
         own = [score for _, score in seen if score is not None]
         scores = torch.cat(own) if own else _score(highest, self.score_mean, self.score_std)
         self.image_threshold.copy_(upper_quantile(scores, image_fpr))
-        self.pixel_threshold.copy_(upper_quantile(anomaly_maps.flatten(), pixel_fpr))
+        self.pixel_threshold.copy_(upper_quantile(pixels.flatten(), pixel_fpr))
+        self.normal_scores, self.normal_images = scores, images
 
     def forget_thresholds(self) -> None:
         """Make them infinite again: what was learnt earlier says nothing of what comes."""
@@ -402,11 +507,36 @@ class Detector(nn.Module):
         Evaluation, prediction and calibration ask here. A method with a score of its own
         (:meth:`raw`) keeps that.
         """
-        maps, own = self.raw(features)
+        return self.judged(self.raw(features))
+
+    def judged(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """Return :meth:`judge` of what :meth:`raw` or :meth:`look` has returned."""
+        maps, own = raw
         anomaly_map = self._combined(maps)
         if own is None:
             own = _score(self._highest(anomaly_map, maps), self.score_mean, self.score_std)
         return anomaly_map, own
+
+    @torch.no_grad()
+    def look(self, picture: Picture) -> Raw:
+        """Return :meth:`raw` of one picture, which is cut into windows where the model says so.
+
+        Of a large picture one row of windows is in memory at a time, as floats and as features.
+        """
+        strips = Strips(picture, self.image_size, self.white)
+        if self.windows is None:
+            image = strips.rows()[None].to(self.device)
+            return self.raw(self.backbone(image))
+        rows: list[Raw] = []
+        side, columns = self.windows.side, self.windows.columns
+        for top in self.windows.rows:
+            strip = strips.rows(top, top + side)
+            row = torch.stack([strip[..., left : left + side] for left in columns])
+            rows += [self.raw(self.backbone(some.to(self.device))) for some in row.split(8)]
+        maps = [torch.cat(level) for level in zip(*(maps for maps, _ in rows), strict=True)]
+        own = [score for _, score in rows if score is not None]
+        highest = torch.cat(own).amax(0, keepdim=True) if own else None
+        return [self.windows.blend(level) for level in maps], highest
 
     def score(self, features: Sequence[Tensor]) -> Tensor:
         """Return the image score (B,) of :meth:`judge`."""
@@ -431,14 +561,19 @@ class Detector(nn.Module):
             FastFlowError: A picture cannot be used as one, or its score is not finite.
         """
         detector = self.for_inference()
-        images = as_images(pictures, detector.backbone.image_size).to(detector.device)
-        anomaly_map, score = detector.judge(detector.backbone(images))
+        if detector.windows is None:
+            images = as_images(pictures, detector.image_size, detector.white).to(detector.device)
+            anomaly_map, score = detector.judge(detector.backbone(images))
+            anomaly_map = detector.backbone.turned_back(anomaly_map, images)
+        else:
+            judged = [detector.judged(detector.look(one)) for one in each_picture(pictures)]
+            anomaly_map, score = (torch.cat(part) for part in zip(*judged, strict=True))
         if not score.isfinite().all():
             raise FastFlowError(
                 f"scores of {score.tolist()}: expected finite ones; the model's weights or its "
                 "calibration are broken, so train it again"
             )
-        return detector.backbone.turned_back(anomaly_map, images), score
+        return anomaly_map, score
 
     def _check_levels(self, features: Sequence[Tensor]) -> None:
         expected = len(self.backbone.channels)
@@ -448,14 +583,37 @@ class Detector(nn.Module):
             )
 
     def _level_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        return [level_map(one, scale) for one, scale in zip(maps, self.level_scale, strict=True)]
+        return [
+            level_map(one, scale).where(self._inside(one), 0)
+            for one, scale in zip(maps, self.level_scale, strict=True)
+        ]
+
+    def _inside(self, maps: Tensor) -> Tensor:
+        """Return where the region is in maps (..., h, w), (h, w) bool."""
+        size = (maps.shape[-2], maps.shape[-1])
+        return self.region if size == self.region.shape else _nearest(self.region, size)
 
     def _highest(self, anomaly_map: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Return t of :meth:`judge`, (B, 1 + L)."""
-        return torch.stack([image_score(each, self.top) for each in (anomaly_map, *maps)], dim=1)
+        """Return t of :meth:`judge`, (B, 1 + L): of windows, that of the highest one."""
+        return torch.stack([self._top_of(each) for each in (anomaly_map, *maps)], dim=1)
+
+    def _top_of(self, maps: Tensor) -> Tensor:
+        """Return the highest window's :func:`image_score` of maps (B, 1, h, w), (B,)."""
+        inside = self._inside(maps)
+        parts, regions = [maps], [inside]
+        if self.windows is not None:
+            parts, regions = self.windows.parts(maps), self.windows.parts(inside)
+        scores = [
+            image_score(_only(part, region), self.top)
+            for part, region in zip(parts, regions, strict=True)
+            if region.any()
+        ]
+        return torch.stack(scores).amax(0)
 
     def _combined(self, maps: Sequence[Tensor]) -> Tensor:
-        return combine(self._level_maps(maps), self.backbone.image_size, self.smoothing)
+        shrunk = self.map_size[0] / self.image_size[0]
+        combined = combine(self._level_maps(maps), self.map_size, self.smoothing * shrunk)
+        return combined.where(self.region, 0)
 
     # Files --------------------------------------------------------------------------------------
 
@@ -483,6 +641,10 @@ class Detector(nn.Module):
                 "upright": self.backbone.upright,
             },
             "map": {"smoothing": self.smoothing, "top": self.top},
+            "reading": {
+                "windows": self.windows and asdict(self.windows),
+                "white": self.white,
+            },
             "notes": notes,
         }
         try:
@@ -516,6 +678,9 @@ class Detector(nn.Module):
                 backbone = Backbone(**config["backbone"], pretrained=False)
                 kind: type[Detector] = method_class(config["method"])
                 model = kind.restored(backbone, config["options"], **config["map"])
+                reading = config["reading"]
+                windows = reading["windows"] and Windows(**reading["windows"])
+                model.read_as(windows=windows, white=reading["white"])
                 model.load_state_dict(state)
         except Exception as error:  # JSON, safetensors and torch each have their own
             raise FastFlowError(
@@ -535,16 +700,25 @@ class Detector(nn.Module):
         return model.eval()
 
 
-def features_for(model: Detector, data: Features | MVTecAD) -> Features:
+def features_for(
+    model: Detector, data: Features | Pictures | WindowedPictures
+) -> Features | WindowedPictures:
     """Return the features to learn from, on the model's device, after checking what they are of.
+
+    Of a model that cuts pictures, those pictures.
 
     Raises:
         FastFlowError: If the data are a test split, no features at all, or of another network.
     """
-    if isinstance(data, MVTecAD):
+    if isinstance(data, Pictures):
         if data.split != "train":
             raise FastFlowError(f"the {data.split} split: expected the training images")
+        if model.windows is not None:
+            return WindowedPictures(model.backbone, data, model.windows)
         data = extract(model.backbone, data)
+    if isinstance(data, WindowedPictures):
+        data.check(model.backbone, model.windows)
+        return data
     if not isinstance(data, Features):
         raise FastFlowError(
             f"cannot train on {type(data).__name__}: expected Features or a data set's training "

@@ -1,7 +1,7 @@
 """A model and a test split become maps, scores and honest metrics."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from fastflow_utils.data.images import as_images
-from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.data.mvtec import Pictures
+from fastflow_utils.data.sizes import size_text
 from fastflow_utils.detector.bootstrap import (
     RESAMPLES,
     Replicates,
@@ -29,7 +30,6 @@ from fastflow_utils.detector.metrics import (
     aupro,
     auroc,
     f1_at,
-    fpr_at,
     separation,
 )
 from fastflow_utils.errors import FastFlowError
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "evaluate"]
 
 LEVELS = ("image", "pixel")
+METRICS = (
+    *(f"{level}_{name}" for level in LEVELS for name in ("auroc", "ap", "f1")),
+    *("aupro", "aupimo"),
+)
 UNDEFINED = Separation(math.nan, math.nan, math.nan, math.nan)
 
 
@@ -52,19 +56,28 @@ class Evaluation:
         dataset: The test split, in whose order everything else is.
         maps: The anomaly maps (N, 1, H, W); higher is more anomalous.
         scores: The image scores (N,); higher is more anomalous.
-        masks: The true masks (N, 1, H, W), True = anomalous.
+        masks: The true masks (N, 1, H, W), True = anomalous; all False of an image without one.
         labels: (N,), 0 good, 1 anomalous.
         image_threshold: The model's: ``scores >= image_threshold`` calls an image anomalous.
         pixel_threshold: The same for a pixel of a map.
     """
 
-    dataset: MVTecAD
+    dataset: Pictures
     maps: Tensor
     scores: Tensor
     masks: Tensor
     labels: Tensor
     image_threshold: float
     pixel_threshold: float
+
+    @property
+    def pixels(self) -> tuple[Tensor, Tensor]:
+        """The maps and the masks; of both nothing where the truth of pixels is not known.
+
+        That is where an anomalous image has no mask, or no mask has a pixel left.
+        """
+        known = self.dataset.has_masks and bool(self.masks.any() or not self.labels.any())
+        return (self.maps, self.masks) if known else (self.maps[:0], self.masks[:0])
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the tables, each in [0, 1], higher is better.
@@ -73,69 +86,72 @@ class Evaluation:
         ``pixel_ap`` and ``pixel_f1`` over all pixels of all images, at the maps' resolution;
         ``aupro`` and ``aupimo`` over the pixels of defects (``detector.metrics``).
         Both F1 are oracles: their thresholds are the best ones for this very split. A metric is
-        NaN where nothing is normal or nothing is anomalous; :meth:`notes` says why.
+        NaN where nothing is normal, nothing is anomalous, or it is of :attr:`pixels` and they are
+        not known; :meth:`notes` says why.
         """
+        pixels, labels = self.pixels, self.labels
         of_images, of_pixels = (
             separation(*pair) if _both_kinds(pair[1]) else UNDEFINED
-            for pair in ((self.scores, self.labels), (self.maps, self.masks))
+            for pair in ((self.scores, labels), pixels)
         )
-        pixels, labels = (self.maps, self.masks), self.labels
-        return {
-            "image_auroc": of_images.auroc,
-            "image_ap": of_images.average_precision,
-            "image_f1": of_images.f1,
-            "pixel_auroc": of_pixels.auroc,
-            "pixel_ap": of_pixels.average_precision,
-            "pixel_f1": of_pixels.f1,
-            "aupro": _if_defined(aupro, *pixels),
-            "aupimo": (
-                _if_defined(partial(aupimo, labels=labels), *pixels)
-                if _both_kinds(labels)
-                else math.nan
-            ),
-        }
+        both = _both_kinds(labels)
+        found = (
+            *(of_images.auroc, of_images.average_precision, of_images.f1),
+            *(of_pixels.auroc, of_pixels.average_precision, of_pixels.f1),
+            _if_defined(aupro, *pixels),
+            _if_defined(partial(aupimo, labels=labels), *pixels) if both else math.nan,
+        )
+        return dict(zip(METRICS, found, strict=True))
 
     def label_free(self) -> dict[str, float]:
         """Return what the model's own thresholds give: they have seen normal images only.
 
         For images and for pixels: the threshold, the false-positive rate (lower is better) and
         F1, to be compared with the oracle of :meth:`metrics` and with the rate asked for in
-        training. Rate and F1 are NaN where those of :meth:`metrics` are.
+        training. F1 is NaN where those of :meth:`metrics` are; the rate needs normal ones alone.
         """
-        images = (self.scores, self.labels, self.image_threshold)
-        pixels = (self.maps, self.masks, self.pixel_threshold)
-        return {
-            "image_threshold": self.image_threshold,
-            "image_fpr": _if_defined(fpr_at, *images),
-            "image_f1": _if_defined(f1_at, *images),
-            "pixel_threshold": self.pixel_threshold,
-            "pixel_fpr": _if_defined(fpr_at, *pixels),
-            "pixel_f1": _if_defined(f1_at, *pixels),
-        }
+        found = {}
+        for level, pair, threshold in self._levels():
+            found[f"{level}_threshold"] = threshold
+            found[f"{level}_fpr"] = _fpr(*pair, threshold)
+            found[f"{level}_f1"] = _if_defined(f1_at, *pair, threshold)
+        return found
+
+    def _levels(self) -> list[tuple[str, tuple[Tensor, Tensor], float]]:
+        """Of images and of pixels: name, scores and truth, the model's threshold."""
+        pairs = (self.scores, self.labels), self.pixels
+        thresholds = self.image_threshold, self.pixel_threshold
+        return list(zip(LEVELS, pairs, thresholds, strict=True))
 
     def replicates(self, count: int = RESAMPLES) -> Replicates:
         """Return every metric on each of so many resamples of the test images, (count,).
 
         The names are those of :meth:`metrics`, and ``label_free_image_fpr``, ``_image_f1``,
         ``_pixel_fpr`` and ``_pixel_f1`` for :meth:`label_free`. The resamples are those of the
-        category (``detector.bootstrap``): the same for every model. NaN where a metric is.
+        category (``detector.bootstrap``): the same for every model. NaN where a metric is, and
+        of a split without good images.
         """
-        if not _both_kinds(self.labels):
-            rates = (f"label_free_{level}_{name}" for level in LEVELS for name in ("fpr", "f1"))
-            return {name: np.full(count, math.nan) for name in (*self.metrics(), *rates)}
+        rates = (f"label_free_{level}_{name}" for level in LEVELS for name in ("fpr", "f1"))
+        found = dict.fromkeys([*METRICS, *rates], np.full(count, math.nan))
+        if not (self.labels == 0).any():
+            return found
         weights = resamples(self.labels, self.dataset.category, count)
-        images, pixels = (self.scores, self.labels), (self.maps, self.masks)
-        found = {
-            "image": of_images(*images, weights),
-            "pixel": of_pixels(*pixels, self.labels, weights),
-            "label_free_image": of_decisions(*images, self.image_threshold, weights),
-            "label_free_pixel": of_decisions(*pixels, self.pixel_threshold, weights),
-        }
-        return {
-            name if name.startswith("aup") else f"{level}_{name}": values
-            for level, metrics in found.items()
-            for name, values in metrics.items()
-        }
+        for level, pair, threshold in self._levels():
+            if not len(pair[0]):
+                continue
+            decided = of_decisions(*pair, threshold, weights)
+            found |= {f"label_free_{level}_{name}": each for name, each in decided.items()}
+            if not self.labels.any():
+                continue
+            is_images = level == "image"
+            ranked = (
+                of_images(*pair, weights) if is_images else of_pixels(*pair, self.labels, weights)
+            )
+            found |= {
+                name if name.startswith("aup") else f"{level}_{name}": each
+                for name, each in ranked.items()
+            }
+        return found
 
     def intervals(self, replicates: Replicates) -> dict[str, tuple[float, float]]:
         """Return the 95 % interval over test images of every metric, from :meth:`replicates`.
@@ -160,14 +176,17 @@ class Evaluation:
         defects = self.dataset.defects
         for defect in sorted(set(defects) - {"good"}):
             chosen = torch.tensor([name in (defect, "good") for name in defects])
+            maps, masks = (each[chosen] if len(each) else each for each in self.pixels)
             rows[defect] = {
                 "images": defects.count(defect),
                 "image_auroc": _if_defined(auroc, self.scores[chosen], self.labels[chosen]),
-                "pixel_auroc": _if_defined(auroc, self.maps[chosen], self.masks[chosen]),
+                "pixel_auroc": _if_defined(auroc, maps, masks),
             }
         import pandas as pd  # here, as in training: only tables need it
 
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("defect")
+        columns = ["images", "image_auroc", "pixel_auroc"]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        return table.rename_axis("defect")
 
     def notes(self) -> list[str]:
         """Return what a reader of the metrics must know: a sentence for each reason of a NaN.
@@ -175,15 +194,30 @@ class Evaluation:
         And for masks that became empty when they were resized, where images that are anomalous
         have no anomalous pixel. An empty list means that there is nothing to say.
         """
-        if not _both_kinds(self.labels):
-            counts = self.dataset.counts()
-            return [f"the test split holds {counts}: metrics need good and anomalous images"]
-        size, empty, notes = self.maps.shape[-1], ~self.masks.flatten(1).any(1), []
+        notes = []
         if math.isinf(self.image_threshold):
             notes.append(
                 "the model was never calibrated: its thresholds are infinite and call nothing "
                 "anomalous; fit or calibrate it"
             )
+        if not len(self.labels):
+            return [*notes, "there are no test images: nothing was evaluated"]
+        if not _both_kinds(self.labels):
+            only = "" if self.labels.any() else "; the false-positive rates are all that is known"
+            counts = self.dataset.counts()
+            notes.append(
+                f"the test split holds {counts}: metrics need good and anomalous images{only}"
+            )
+            return notes
+        if not self.dataset.has_masks:
+            pairs = zip(self.dataset.mask_paths, self.dataset.labels, strict=True)
+            anomalous = [bool(masks) for masks, label in pairs if label]
+            notes.append(
+                f"{anomalous.count(False)} of {len(anomalous)} anomalous test images have no "
+                "mask: there are no pixel metrics, no AUPRO and no AUPIMO"
+            )
+            return notes
+        size, empty = size_text(self.maps.shape[-2:]), ~self.masks.flatten(1).any(1)
         for defect in sorted(set(self.dataset.defects) - {"good"}):
             lost = empty[torch.tensor([name == defect for name in self.dataset.defects])]
             if lost.any():
@@ -210,46 +244,68 @@ def _if_defined(
     return metric(scores, labels, *more) if _both_kinds(labels) else math.nan
 
 
+def _fpr(scores: Tensor, labels: Tensor, threshold: float) -> float:
+    """The share of the normal ones that it calls anomalous, NaN where there are none."""
+    normal = scores[labels == 0]
+    called = normal >= normal.new_tensor(threshold)  # rounded as the scores are
+    return int(called.count_nonzero()) / len(normal) if len(normal) else math.nan
+
+
 @torch.no_grad()
 def evaluate(
-    model: Detector, dataset: MVTecAD, features: Features | None = None, batch_size: int = 8
+    model: Detector, dataset: Pictures, features: Features | None = None, batch_size: int = 8
 ) -> Evaluation:
     """Return the maps and scores of a test split, computed in the model's inference form.
+
+    A split without images gives an evaluation of nothing.
 
     Args:
         model: Trained.
         dataset: The test split; its masks are read at the size of the maps.
         features: Of ``dataset``. Default: they are extracted, from the cache where they are in it.
+            A model that cuts pictures into windows needs none.
         batch_size: Images at a time.
 
     Raises:
         FastFlowError: If the features are of another network or of other images.
     """
-    detector = model.for_inference()
-    if features is None:
-        features = extract(detector.backbone, dataset)
-    features.check_source(detector.backbone)
-    features.check_images(dataset)
     if batch_size < 1:
         raise FastFlowError(f"batch_size={batch_size}: expected at least 1")
-    size = detector.backbone.image_size
-    maps, scores = torch.empty(len(features), 1, size, size), torch.empty(len(features))
-    with track(range(len(features)), "evaluating") as bar:
-        for start in range(0, len(features), batch_size):
-            batch = [h.to(detector.device) for h in features[start : start + batch_size]]
-            there = slice(start, start + batch_size)
-            anomaly_map, score = detector.judge(batch)
-            if detector.backbone.upright:  # the masks are of the images as they are
-                images = as_images(dataset.paths[there], size).to(detector.device)
-                anomaly_map = detector.backbone.turned_back(anomaly_map, images)
+    detector = model.for_inference()
+    size = detector.map_size
+    maps, scores = torch.empty(len(dataset), 1, *size), torch.empty(len(dataset))
+    with track(range(len(dataset)), "evaluating") as bar:
+        start = 0
+        for anomaly_map, score in _judged(detector, dataset, features, batch_size):
+            there = slice(start, start + len(score))
             maps[there], scores[there] = anomaly_map.cpu(), score.cpu()
-            bar.update(len(batch[0]))
+            start += len(score)
+            bar.update(len(score))
     return Evaluation(
         dataset=dataset,
         maps=maps,
         scores=scores,
-        masks=dataset.masks(),
-        labels=torch.tensor(dataset.labels),
+        masks=dataset.masks(size),
+        labels=torch.tensor(dataset.labels, dtype=torch.long),
         image_threshold=float(detector.image_threshold),
         pixel_threshold=float(detector.pixel_threshold),
     )
+
+
+def _judged(
+    detector: Detector, dataset: Pictures, features: Features | None, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield maps and scores of the images as they are, in order, some at a time."""
+    if detector.windows is not None:  # of large pictures there are too many features to be kept
+        yield from (detector.predict(path) for path in dataset.paths)
+    elif len(dataset):
+        features = extract(detector.backbone, dataset) if features is None else features
+        features.check_source(detector.backbone)
+        features.check_images(dataset)
+        for start in range(0, len(features), batch_size):
+            there = slice(start, start + batch_size)
+            anomaly_map, score = detector.judge([h.to(detector.device) for h in features[there]])
+            if detector.backbone.upright:  # the masks are of the images as they are
+                some = as_images(dataset.paths[there], detector.image_size, detector.white)
+                anomaly_map = detector.backbone.turned_back(anomaly_map, some.to(detector.device))
+            yield anomaly_map, score

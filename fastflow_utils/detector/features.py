@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -24,22 +25,34 @@ from filelock import FileLock
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fastflow_utils.data.images import load_image, sha256
+from fastflow_utils.data.images import Strips, sha256
 from fastflow_utils.data.layout import data_home
-from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.data.mvtec import Pictures
+from fastflow_utils.data.sizes import Size, height_width, size_text
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.windows import Windows
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 from fastflow_utils.provenance import code_digest, versions
 
-__all__ = ["Features", "Source", "cosine_similarity", "extract", "pca_colours"]
+__all__ = [
+    "Features",
+    "Source",
+    "WindowedPictures",
+    "cosine_similarity",
+    "extract",
+    "pca_colours",
+]
+
+_Images: TypeAlias = "Pictures | _Chosen"
 
 Index = Tensor | slice | list[int]
 """Of images, in the order of the data set."""
 
 _CODE = (
-    *("data/images.py", "data/pose.py", "compute.py"),
-    *("detector/backbones.py", "detector/efficientnet.py", "detector/features.py"),
+    *("data/images.py", "data/sizes.py", "data/pose.py", "compute.py"),
+    *("detector/backbones.py", "detector/efficientnet.py"),
+    *("detector/features.py", "detector/windows.py"),
 )
 _PACKAGES = ("torch", "timm", "pillow", "numpy", "scikit-image")
 _Half = np.ndarray[tuple[int, ...], np.dtype[np.float16]]
@@ -62,7 +75,7 @@ class Source:
     fingerprint: str
     backbone: str
     layers: tuple[int, ...]
-    image_size: int
+    image_size: Size
 
     @classmethod
     def of(cls, backbone: Backbone) -> "Source":
@@ -71,7 +84,7 @@ class Source:
 
     def __str__(self) -> str:
         return (
-            f"{self.backbone}, layers {self.layers}, {self.image_size} px, "
+            f"{self.backbone}, layers {self.layers}, {size_text(self.image_size)} px, "
             f"fingerprint {self.fingerprint[:8]}"
         )
 
@@ -175,7 +188,7 @@ class Features(Dataset[list[Tensor]]):
                 f"{expected}: compute them with extract(model.backbone, dataset)"
             )
 
-    def check_images(self, dataset: MVTecAD) -> None:
+    def check_images(self, dataset: Pictures) -> None:
         """Refuse features of other images than a data set's; those of unknown images pass.
 
         Raises:
@@ -220,7 +233,7 @@ class _Copies(Sequence[Tensor]):
 
 def extract(
     backbone: Backbone,
-    dataset: MVTecAD,
+    dataset: _Images,
     *,
     cache: Path | str | None = None,
     batch_size: int = 8,
@@ -251,8 +264,8 @@ def extract(
         raise FastFlowError(f"batch_size={batch_size}: expected at least 1")
     if dataset.image_size != backbone.image_size:
         raise FastFlowError(
-            f"the data set reads images of {dataset.image_size} px, the backbone expects "
-            f"{backbone.image_size} px: give both the same image_size"
+            f"the data set reads images of {size_text(dataset.image_size)} px, the backbone "
+            f"expects {size_text(backbone.image_size)} px: give both the same image_size"
         )
     folder = Path(cache or os.environ.get("FASTFLOW_CACHE") or data_home() / "cache" / "features")
     folder.mkdir(parents=True, exist_ok=True)
@@ -264,9 +277,13 @@ def extract(
     return _open(entry, source, images)
 
 
-def _digest_of(dataset: MVTecAD) -> str:
-    """Return a sha256 of the image files' bytes, in order."""
-    return hashlib.sha256("".join(map(sha256, dataset.paths)).encode()).hexdigest()
+def _digest_of(dataset: _Images) -> str:
+    """Return a sha256 of the image files' bytes, in order, and of what else decides the images."""
+    if isinstance(dataset, _Chosen):
+        return dataset.digest()
+    files = "".join(map(sha256, dataset.paths))
+    white = f" white {dataset.white}" if dataset.white else ""
+    return hashlib.sha256((files + white).encode()).hexdigest()
 
 
 def _key(source: Source, images: str) -> str:
@@ -302,7 +319,7 @@ def _release(mapped: Sequence[mmap.mmap]) -> None:
             file.madvise(mmap.MADV_DONTNEED)
 
 
-def _compute(backbone: Backbone, dataset: MVTecAD, entry: Path, batch_size: int) -> None:
+def _compute(backbone: Backbone, dataset: _Images, entry: Path, batch_size: int) -> None:
     """Write the entry beside its place and rename it, so that it is complete or absent."""
     shutil.rmtree(entry, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=entry.parent, prefix=f"{entry.name}.") as scratch:
@@ -324,13 +341,13 @@ def _compute(backbone: Backbone, dataset: MVTecAD, entry: Path, batch_size: int)
         folder.rename(entry)
 
 
-def _passes(backbone: Backbone, dataset: MVTecAD, batch_size: int) -> Iterator[list[_Half]]:
+def _passes(backbone: Backbone, dataset: _Images, batch_size: int) -> Iterator[list[_Half]]:
     """Yield each batch's features, channels last: ``[(B, H_l, W_l, C_l), ...]``."""
     device = backbone.device
-    with ThreadPoolExecutor(os.cpu_count()) as pool, track(dataset.paths, "features") as bar:
-        for start in range(0, len(dataset), batch_size):
-            paths = dataset.paths[start : start + batch_size]
-            images = list(pool.map(lambda path: load_image(path, backbone.image_size), paths))
+    places = range(len(dataset))
+    with ThreadPoolExecutor(os.cpu_count()) as pool, track(places, "features") as bar:
+        for start in places[::batch_size]:
+            images = list(pool.map(dataset.image, places[start : start + batch_size]))
             levels = [h.half().cpu() for h in backbone(torch.stack(images).to(device))]
             for level, h in zip(backbone.layers, levels, strict=True):
                 if not h.isfinite().all():
@@ -339,7 +356,7 @@ def _passes(backbone: Backbone, dataset: MVTecAD, batch_size: int) -> Iterator[l
                         f"layer {level}: try other layers"
                     )
             yield [rearrange(h, "n c h w -> n h w c").numpy() for h in levels]
-            bar.update(len(paths))
+            bar.update(len(images))
 
 
 def _new_files(folder: Path, images: int, levels: Sequence[_Half]) -> list[_Half]:
@@ -353,6 +370,104 @@ def _new_files(folder: Path, images: int, levels: Sequence[_Half]) -> list[_Half
         )
         for level, h in enumerate(levels)
     ]
+
+
+class _Chosen:
+    """Some windows of pictures, each an image of its own, as :func:`extract` reads them."""
+
+    def __init__(
+        self, dataset: Pictures, windows: Windows, chosen: Sequence[tuple[int, int]]
+    ) -> None:
+        self.dataset, self.windows, self.chosen = dataset, windows, chosen
+        self.image_size = windows.side
+        # Windows of one picture follow each other, and threads read several pictures at a time.
+        self._strips = lru_cache(maxsize=os.cpu_count())(self._open)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def _open(self, picture: int) -> Strips:
+        return Strips(self.dataset.paths[picture], self.windows.size, self.dataset.white)
+
+    def image(self, index: int) -> Tensor:
+        """Return a window, (3, side, side)."""
+        picture, window = self.chosen[index]
+        top, left = self.windows.places[window]
+        strip = self._strips(picture).rows(top, top + self.windows.side)
+        return strip[..., left : left + self.windows.side].clone()
+
+    def digest(self) -> str:
+        """Return a sha256 of all that decides these images."""
+        text = f"{_digest_of(self.dataset)} {self.windows} {self.chosen}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class WindowedPictures:
+    """Normal pictures that are cut: windows to learn from, whole pictures to calibrate on.
+
+    Of many large pictures there would be terabytes of features, and far more windows than a flow
+    needs: it learns from some, the same number of each picture, chosen at random.
+
+    Args:
+        backbone: The frozen network, which takes a window.
+        dataset: The training split, read at the windows' picture size.
+        windows: How to cut.
+        most: Windows to learn from, of all pictures together; at least one of each.
+        seed: Fixes the choice.
+        cache: As for :func:`extract`.
+
+    Raises:
+        FastFlowError: The data set reads pictures of another size.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        dataset: Pictures,
+        windows: Windows,
+        *,
+        most: int = 1200,
+        seed: int = 0,
+        cache: Path | str | None = None,
+    ) -> None:
+        if height_width(dataset.image_size) != height_width(windows.size):
+            raise FastFlowError(
+                f"the data set reads images of {size_text(dataset.image_size)} px, the windows "
+                f"are of pictures of {size_text(windows.size)} px: give both the same image_size"
+            )
+        self.paths, self.windows = dataset.paths, windows
+        total = len(windows.places)
+        self.each = max(1, min(total, most // max(1, len(dataset))))
+        random = np.random.default_rng(seed)
+        chosen = [
+            (picture, int(window))
+            for picture in range(len(dataset))
+            for window in sorted(random.choice(total, self.each, replace=False))
+        ]
+        self.features = extract(backbone, _Chosen(dataset, windows, chosen), cache=cache)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.paths)
+
+    def subset(self, index: Tensor) -> Features:
+        """Return the features of the chosen windows of these pictures."""
+        rows = index[:, None] * self.each + torch.arange(self.each)
+        return self.features.subset(rows.flatten())
+
+    def paths_of(self, index: Tensor) -> list[Path]:
+        """Return these pictures' files."""
+        return [self.paths[picture] for picture in index.tolist()]
+
+    def check(self, backbone: Backbone, windows: Windows | None) -> None:
+        """Refuse windows or features that are not a model's.
+
+        Raises:
+            FastFlowError: The model cuts in another way, or has another backbone.
+        """
+        if windows != self.windows:
+            raise FastFlowError(f"pictures cut as {self.windows} for a model that cuts {windows}")
+        self.features.check_source(backbone)
 
 
 def pca_colours(h: Tensor) -> Tensor:

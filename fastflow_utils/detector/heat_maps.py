@@ -1,5 +1,6 @@
 """Images and anomaly maps as pictures, in colours that mean the same for every image."""
 
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -15,6 +16,8 @@ __all__ = [
     "colour",
     "heat",
     "heat_picture",
+    "map_picture",
+    "mask_picture",
     "outline",
     "overlay",
     "show",
@@ -117,14 +120,54 @@ def heat_picture(
         >>> heat_picture(torch.rand(1, 8, 8), 0.9, width=40, height=30).size
         (40, 30)
     """
-    wide = F.interpolate(anomaly_map[None], (anomaly_map.shape[1], width), mode="bilinear")[0]
     picture = Image.new("RGB", (width, height))
-    for top in range(0, height, BAND):
-        first, last = max(top - LINE, 0), min(top + BAND + LINE, height)
-        rows = _rows(wide, first, last, height)
+    for top, first, rows in _bands(anomaly_map, width, height, margin=LINE):
         drawn = outline(colour(rows), rows >= threshold)[top - first :][:BAND]
         picture.paste(Image.fromarray((drawn * 255).round().astype(np.uint8)), (0, top))
     return picture
+
+
+def map_picture(anomaly_map: Tensor, width: int, height: int) -> Image.Image:
+    """Return a map (1, h, w) at any size, as :func:`heat_picture` enlarges it: mode F, floats.
+
+    Example:
+        >>> map_picture(torch.full((1, 8, 8), 0.5), width=40, height=30).getpixel((7, 7))
+        0.5
+    """
+    picture = Image.new("F", (width, height))
+    for top, _, rows in _bands(anomaly_map, width, height):
+        picture.paste(Image.fromarray(rows[0].numpy()), (0, top))
+    return picture
+
+
+def mask_picture(
+    anomaly_map: Tensor, threshold: Tensor | float, width: int, height: int
+) -> Image.Image:
+    """Return what :func:`heat_picture` outlines: mode L, 255 at or above the threshold, else 0.
+
+    Example:
+        >>> mask_picture(torch.full((1, 8, 8), 0.5), 0.4, width=40, height=30).getextrema()
+        (255, 255)
+    """
+    picture = Image.new("L", (width, height))
+    for top, _, rows in _bands(anomaly_map, width, height):
+        mask = (rows >= threshold)[0].numpy()
+        picture.paste(Image.fromarray(mask * np.uint8(255)), (0, top))
+    return picture
+
+
+def _bands(
+    anomaly_map: Tensor, width: int, height: int, margin: int = 0
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield a map (1, h, w), enlarged, in bands of rows.
+
+    Each with the band's first row, that of what is yielded, and (1, rows, width): the band and,
+    as far as there are any, ``margin`` rows above and below it.
+    """
+    wide = F.interpolate(anomaly_map[None], (anomaly_map.shape[1], width), mode="bilinear")[0]
+    for top in range(0, height, BAND):
+        first, last = max(top - margin, 0), min(top + BAND + margin, height)
+        yield top, first, _rows(wide, first, last, height)
 
 
 def _rows(maps: Tensor, first: int, last: int, height: int) -> Tensor:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Estimate", "estimate", "hanley_mcneil", "interval", "perfect_bound"]
+from fastflow_utils.errors import FastFlowError
+
+__all__ = ["Estimate", "estimate", "hanley_mcneil", "interval", "perfect_bound", "promised"]
 
 
 def interval(replicates: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
@@ -82,6 +84,40 @@ def hanley_mcneil(auroc: float, normal: int, anomalous: int) -> float:
         auroc * (1 - auroc) + (anomalous - 1) * (ones - square) + (normal - 1) * (twos - square)
     )
     return math.sqrt(max(0.0, variance) / (normal * anomalous))
+
+
+def promised(n: int, alpha: float) -> tuple[float, float, float]:
+    r"""Return what a threshold set by n normal images promises: how often new ones exceed it.
+
+    The threshold is the k-th smallest score of n images, k = min(n, ceil((1 - alpha)(n + 1))). The
+    share of all normal images above it depends on which n these happened to be: its law is
+    Beta(n + 1 - k, k), whatever the scores are like, as long as new images are like these and no
+    two scores are equal.
+
+    Args:
+        n: Normal images that the threshold was set by, and that nothing was learnt from.
+        alpha: The false-alarm rate asked for, in (0, 1). With fewer than 1 / alpha - 1 images, n
+            are too few to promise it.
+
+    Returns:
+        The expected rate, and the ends of what it is nine times in ten.
+
+    Raises:
+        FastFlowError: If there is no image, or alpha is no such rate.
+
+    Source: Vovk, Conditional validity of inductive conformal predictors, 2012.
+
+    Example:
+        >>> [round(rate, 3) for rate in promised(20, 0.1)]
+        [0.095, 0.018, 0.216]
+    """
+    if n < 1 or not 0 < alpha < 1:
+        raise FastFlowError(f"{n} images, alpha {alpha}: expected at least one, a rate in (0, 1)")
+    from scipy.special import betaincinv  # here, as below
+
+    k = min(n, math.ceil((1 - alpha) * (n + 1)))
+    low, high = (float(betaincinv(n + 1 - k, k, share)) for share in (0.05, 0.95))
+    return (n + 1 - k) / (n + 1), low, high
 
 
 class Estimate(NamedTuple):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from fastflow_utils.data.sizes import Size, height_width, size_text
 from fastflow_utils.detector.choices import blur_reach
 from fastflow_utils.errors import FastFlowError
 
@@ -87,7 +88,7 @@ def level_map(values: Tensor, scale: Tensor) -> Tensor:
 
 def combine(
     level_maps: Sequence[Tensor],
-    image_size: int,
+    image_size: Size,
     smoothing: float,
     weights: Sequence[float] | None = None,
 ) -> Tensor:
@@ -95,7 +96,7 @@ def combine(
 
     Args:
         level_maps: One (B, 1, H_l, W_l) for each level, from :func:`level_map`.
-        image_size: H = W of the anomaly map.
+        image_size: Of the anomaly map, H = W or (H, W).
         smoothing: As for :func:`blur`.
         weights: One share for each level, with a sum above 0. Default: all the same.
 
@@ -106,7 +107,7 @@ def combine(
         >>> combine([torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 1, 1)], 4, 0, [1, 3]).unique()
         tensor([0.7500])
     """
-    size = (image_size, image_size)
+    size = height_width(image_size)
     resized = [
         F.interpolate(one, size=size, mode="bilinear", align_corners=False) for one in level_maps
     ]
@@ -142,10 +143,10 @@ def blur(maps: Tensor, sigma: float) -> Tensor:
     return F.conv2d(rows, kernels.mT, groups=len(kernels)).view_as(maps)
 
 
-def check_map_options(image_size: int, smoothing: float, top: float) -> None:
+def check_map_options(image_size: Size, smoothing: float, top: float) -> None:
     """Refuse a blur that an image is too small for, and a share that is none.
 
-    The map's edge is continued by reflection: :func:`blur_reach` must be below ``image_size``.
+    The map's edge is continued by reflection: :func:`blur_reach` must be below its shorter side.
 
     Raises:
         FastFlowError: If ``smoothing`` or ``top`` is out of range.
@@ -155,10 +156,11 @@ def check_map_options(image_size: int, smoothing: float, top: float) -> None:
         Traceback (most recent call last):
         fastflow_utils.errors.FastFlowError: smoothing=30.0 ...
     """
-    widest = (image_size - 1) / 3
+    widest = (min(height_width(image_size)) - 1) / 3
     if not 0 <= smoothing <= widest:
         raise FastFlowError(
-            f"smoothing={smoothing} pixels for images of {image_size}: expected 0 to {widest:g}"
+            f"smoothing={smoothing} pixels for images of {size_text(image_size)}: expected 0 to "
+            f"{widest:g}"
         )
     if not 0 < top <= 1:
         raise FastFlowError(f"top={top}: expected a share of the pixels in (0, 1]")

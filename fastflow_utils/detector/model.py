@@ -11,10 +11,11 @@ from einops import reduce
 from torch import Tensor, nn
 
 from fastflow_utils.compute import Precision, check_seed, resolve_precision
-from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.data.mvtec import Pictures
+from fastflow_utils.data.sizes import height_width
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.detector import Detector
-from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.features import Features, WindowedPictures
 from fastflow_utils.detector.flows import Flow, FlowLayer, FlowOptions, Subnet
 from fastflow_utils.detector.folding import FoldedFlow, NotFoldableError
 from fastflow_utils.errors import FastFlowError
@@ -165,8 +166,8 @@ class FastFlow(FlowDetector):
             # Not torch.manual_seed, which would seed the caller's GPUs, too.
             torch.default_generator.manual_seed(seed)
             flows = [
-                Flow(channels, flow, size=(side, side), subnet=subnet)
-                for channels, side in zip(backbone.channels, backbone.sizes, strict=True)
+                Flow(channels, flow, size=height_width(size), subnet=subnet)
+                for channels, size in zip(backbone.channels, backbone.sizes, strict=True)
             ]
         super().__init__(
             backbone,
@@ -199,7 +200,8 @@ class FastFlow(FlowDetector):
             top=self.top,
             precision=self.precision,
         ).to(self.device)
-        for name, value in self.named_buffers(recurse=False):  # scales and thresholds
+        detector.read_as(windows=self.windows, white=self.white)
+        for name, value in self.named_buffers(recurse=False):  # scales, thresholds, region
             getattr(detector, name).copy_(value)
         return detector.eval()
 
@@ -216,7 +218,7 @@ class FastFlow(FlowDetector):
 
     def fit(
         self,
-        data: Features | MVTecAD,
+        data: Features | WindowedPictures | Pictures,
         *,
         seed: int = 0,
         image_fpr: float = 0.1,

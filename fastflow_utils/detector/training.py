@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fastflow_utils.compute import check_seed, dtype_of, in_threads
-from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.data.mvtec import Pictures
 from fastflow_utils.detector.detector import check_rates, features_for, hold_out
-from fastflow_utils.detector.features import Features
+from fastflow_utils.detector.features import Features, WindowedPictures
 from fastflow_utils.detector.flows import Flow, PositionNorm
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
@@ -30,7 +30,7 @@ MAX_NORM = 1.0  # of the gradient of all flows together
 
 def fit(
     model: FastFlow,
-    data: Features | MVTecAD,
+    data: Features | WindowedPictures | Pictures,
     *,
     epochs: int = 5,
     batch_size: int = 2,
@@ -68,7 +68,8 @@ def fit(
 
     Args:
         model: Its flows are trained; its backbone is frozen.
-        data: Features of normal images only, or the training split to extract them from.
+        data: Features of normal images only, or the training split to extract them from; for a
+            model that cuts pictures into windows, those pictures.
         epochs: Passes over the features.
         batch_size: Images in a batch; the last batch of an epoch may be smaller. Each image holds
             hundreds of positions, and small batches give more steps for the same time.
@@ -100,18 +101,22 @@ def fit(
     """
     _check(epochs, batch_size, positions, learning_rate, weight_decay, image_fpr, pixel_fpr)
     features = features_for(model, data)
+    rates = (image_fpr, pixel_fpr)
+    options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
+    options |= {"positions": positions, "weight_decay": weight_decay}
+    options |= {"learning_rate": learning_rate}
     if folds is not None:
         _prepare_for_twins(model, len(features))
-        options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
-        options |= {"positions": positions, "weight_decay": weight_decay}
-        options |= {"learning_rate": learning_rate}
-        rates = (image_fpr, pixel_fpr)
         last = {"after_epoch": after_epoch}
         course = model.fit_in_folds(features, folds, seed, *rates, last=last, **options)
         return cast("pd.DataFrame", course)
     order = torch.Generator().manual_seed(check_seed(seed))
     if not 0 <= held_out_share < 1:
         raise FastFlowError(f"held_out_share={held_out_share}: expected a share from 0 to below 1")
+    if isinstance(features, WindowedPictures):
+        return _fit_on_windows(
+            model, features, held_out_share, rates, seed, **options, after_epoch=after_epoch
+        )
     if held_out_share:
         images, held_out = hold_out(len(features), order, held_out_share)
     else:
@@ -174,6 +179,7 @@ def fit(
         model.eval()
         if len(held_out):
             model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
+            model.normal_images = held_out
 
     first = features[images[:32]]  # ActNorm measures mean and variance on many images
     if not all(h.isfinite().all() for h in first):
@@ -233,6 +239,33 @@ def fit(
     import pandas as pd  # here: a second of what nothing before needs
 
     return pd.DataFrame(history)
+
+
+def _fit_on_windows(
+    model: FastFlow,
+    pictures: WindowedPictures,
+    share: float,
+    rates: tuple[float, float],
+    seed: int,
+    **options: Any,
+) -> "pd.DataFrame":
+    """Train on windows of all pictures but a share, which whole ones are then calibrated on."""
+    order = torch.Generator().manual_seed(check_seed(seed))
+    images, held_out = hold_out(len(pictures), order, share)
+
+    def calibrate() -> None:
+        model.calibrate_by(model.seen_of(pictures, held_out), *rates, held_out)
+
+    model.forget_thresholds()
+    try:
+        history = fit(
+            model, pictures.subset(images), held_out_share=0, seed=seed, folds=None, **options
+        )
+    except KeyboardInterrupt:
+        calibrate()
+        raise
+    calibrate()
+    return history
 
 
 def _prepare_for_twins(model: FastFlow, images: int) -> None:

@@ -62,11 +62,12 @@ class Verdict:
     Attributes:
         category: The bare name.
         title: Its name for people; the sample set is named as such.
-        sample: Image, mask and kind of defect, at the model's image size.
+        sample: Image, mask and kind of defect, of at most 512 pixels in height and width.
         anomaly_map: (1, H, W), higher is more anomalous.
         score: Of the image, higher is more anomalous.
         image_threshold: A score from here on is called anomalous.
         pixel_threshold: The same for a pixel of the map.
+        has_truth: Whether the mask is known: a good image needs none.
     """
 
     category: str
@@ -76,6 +77,7 @@ class Verdict:
     score: float
     image_threshold: float
     pixel_threshold: float
+    has_truth: bool = True
 
     @property
     def decision(self) -> str:
@@ -129,27 +131,46 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
         count: How many images at most.
 
     Raises:
-        FastFlowError: If this is no finished run, its category is not under the data root, or
-            one of the two is of the sample set and the other is not.
+        FastFlowError: If this is no finished run, its category is not under the data root or has
+            no test images, or one of the two is of the sample set and the other is not.
     """
     run = Path(run)
     metrics = require_finished(run)
     root = data_root(data or (read_json(run / "run.json") or {}).get("root"))
     model = Detector.load(run / "model")
-    test = MVTecAD(root, metrics["category"], "test", model.backbone.image_size)
+    size = _shown_size(*model.image_size)
+    test = MVTecAD(root, metrics["category"], "test", size, model.white)
     if test.is_sample_set != metrics["sample_set"]:
         raise FastFlowError(
             f"the run in '{run}' is of {metrics['category']}, {metrics['data']}, but {root} holds "
             f"{test.title}: name the data root that it was made with (--data)"
         )
     shown = []
-    for sample in (test[place] for place in choose(test.defects, count)):
-        [anomaly_map], [score] = model.predict(sample.image[None])
-        thresholds = float(model.image_threshold), float(model.pixel_threshold)
-        shown.append(
-            Verdict(test.category, test.title, sample, anomaly_map, float(score), *thresholds)
+    for place in choose(test.defects, count):
+        [anomaly_map], [score] = model.predict(test.paths[place])
+        judged = Verdict(
+            category=test.category,
+            title=test.title,
+            sample=test[place],
+            anomaly_map=anomaly_map.cpu(),
+            score=float(score),
+            image_threshold=float(model.image_threshold),
+            pixel_threshold=float(model.pixel_threshold),
+            has_truth=not test.labels[place] or bool(test.mask_paths[place]),
         )
+        shown.append(judged)
     return shown
+
+
+def _shown_size(height: int, width: int) -> tuple[int, int]:
+    """Return a size that needs little memory: no picture is drawn larger.
+
+    Example:
+        >>> _shown_size(256, 256), _shown_size(3072, 4096)
+        ((256, 256), (384, 512))
+    """
+    less = math.ceil(max(height, width) / 512)
+    return max(1, height // less), max(1, width // less)
 
 
 # Drawing ----------------------------------------------------------------------------------------
@@ -164,8 +185,11 @@ def _pixels(picture: Pixels) -> Image.Image:
 
 
 def _pictures(verdict: Verdict, side: int) -> tuple[Image.Image, ...]:
-    """Image, truth, heat map and overlay, ``side`` pixels wide and high."""
-    size, sample = (side, side), verdict.sample
+    """Image, truth, heat map and overlay, whose longer side has ``side`` pixels."""
+    sample = verdict.sample
+    height, width = sample.image.shape[1:]
+    longer = max(height, width)
+    size = (max(1, round(side * height / longer)), max(1, round(side * width / longer)))
     image = F.interpolate(sample.image[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
     truth = F.interpolate(sample.mask[None].float(), size)[0].expand(3, -1, -1)
     (heat,) = F.interpolate(verdict.anomaly_map[None], size, mode="bilinear", antialias=True)
@@ -184,6 +208,10 @@ class _Sheet:
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), GROUND)
         self.pen = ImageDraw.Draw(self.image)
+
+    def place(self, picture: Image.Image, left: int, top: int, side: int) -> None:
+        """Put a picture in the middle of a square."""
+        self.paste(picture, left + (side - picture.width) // 2, top + (side - picture.height) // 2)
 
     def paste(self, picture: Image.Image, left: int, top: int) -> None:
         """Put a picture there, with a thin edge around it."""
@@ -251,7 +279,8 @@ def _in_words(name: str) -> str:
 def frame(verdict: Verdict, position: str, side: int = 256) -> Image.Image:
     """Draw image, truth, heat map and overlay, under words that say what was decided.
 
-    Green in the overlay is the outline of what exceeds the model's pixel threshold; below the
+    Of an anomalous image without a mask the truth is a black panel that says so. Green in the
+    overlay is the outline of what exceeds the model's pixel threshold; below the
     heat map is the scale of its colours, which is the same for all.
 
     Args:
@@ -278,12 +307,15 @@ def frame(verdict: Verdict, position: str, side: int = 256) -> Image.Image:
 
     for x, name, picture in zip(left, COLUMNS, _pictures(verdict, side), strict=True):
         sheet.write(name, x, top - line / 2, size, side, ink=FAINT)
-        sheet.paste(picture, x, top)
+        sheet.place(picture, x, top, side)
+    if not verdict.has_truth:
+        sheet.write("no mask", left[1] + side / 3, top + side / 2, size, side)
 
     y, small = top + side + line / 2 + gap / 8, 0.8 * size
     path = Path(verdict.sample.path)
     sheet.write(f"{path.parent.name}/{path.name}", left[0], y, small, side, ink=FAINT)
-    sheet.write("white: anomalous", left[1], y, small, side, ink=FAINT)
+    if verdict.has_truth:
+        sheet.write("white: anomalous", left[1], y, small, side, ink=FAINT)
     before = sheet.write("to 0.5", left[2], y, small, side, ink=FAINT) + gap / 2
     after = sheet.write("1", left[2] + side, y, small, side, "rm", FAINT) + gap / 2
     scale = torch.linspace(0.5, 1, round(side - before - after)).expand(1, line // 3, -1)
@@ -446,7 +478,7 @@ def _wall(row: list[Verdict], heading: str, position: str, side: int, judged: bo
     for number, verdict in enumerate(row):
         x, y = gap + number % columns * (side + gap), top + number // columns * pitch
         image, _, _, overlay = _pictures(verdict, side)
-        sheet.paste(overlay if judged else image, x, y)
+        sheet.place(overlay if judged else image, x, y, side)
         upper, lower = y + side + 0.6 * line, y + side + 1.6 * line
         taken = [0.0, 0.0]
         if judged:
@@ -477,7 +509,8 @@ def animate_all(
         data: The data root of all. Default: as :func:`verdicts` finds it for each.
 
     Raises:
-        FastFlowError: As :func:`verdicts` and :func:`wall` do; if there is no finished run.
+        FastFlowError: As :func:`verdicts` does for any run, when all others are done; as
+            :func:`wall` does; if there is no finished run.
     """
     found: dict[tuple[str, str, str], list[tuple[int, Path, dict[str, Any]]]] = defaultdict(list)
     for run in finished_below(Path(folder)):
@@ -491,10 +524,19 @@ def animate_all(
         _, _, last = max(runs_of, key=itemgetter(0))
         same = [run for run in runs_of if run[2]["recipe"] == last["recipe"]]
         chosen[model, data_name].append(min(same, key=lambda run: (run[2]["seed"], -run[0]))[1])
-    written = []
+    written, problems = [], []
     for names, runs in chosen.items():
-        place = Path(output, *map(as_folder, names))
-        written += wall(runs, place, data)
+        place, done = Path(output, *map(as_folder, names)), []
         for run in track(runs, "animating"):
-            written += animate(run, place, data)
+            try:
+                written += animate(run, place, data)
+                done.append(run)
+            except FastFlowError as error:
+                problems.append(f"{run}: {error}")
+        if done:
+            written += wall(done, place, data)
+    if problems:
+        raise FastFlowError(
+            f"{len(written)} files are in {output}; not animated: {'; '.join(problems)}"
+        )
     return written

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from fastflow_utils.data.layout import MVTEC_AD, SAMPLE_SET
+from fastflow_utils.data.sizes import size_text
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments import tables
 from fastflow_utils.experiments.recipes import describe, recipe_of
@@ -34,8 +35,10 @@ LEGEND = (
     "seed: over images alone. A perfect image AUROC: a one-sided bound, about 1 - 3 / images.",
     "± instead: the standard deviation over seeds alone, of runs that left no resamples, or where "
     "all resamples are the same. It is no interval: the test images add more.",
-    "A dash is a metric that is not there. A row with a dash has no average, unless its source "
-    "gives nothing but the average.",
+    "A dash is a metric that is not there. A row that lacks a category's run has no average, "
+    "unless its source gives nothing but the average. Where data cannot give a metric (without "
+    "masks, or without anomalous test images), the average is over the other categories, and the "
+    "note on its row names these.",
     "Label-free: with thresholds that were set on held-out normal images alone; oracle: with the "
     "threshold that the test split's labels choose.",
     "Seconds: from image files to metrics; the first run of a category computes its features, "
@@ -282,7 +285,9 @@ def _section(
             runs["seed"].nunique() if means.notna().loc[name, tables.AVERAGE] else 0,
             *counts.reindex(list(columns), fill_value=0),
         ]
-    sources = {name: _measured(runs) for name, runs in rows.items()}
+    sources = {
+        name: _measured(runs) + _average_of(runs, metric, columns) for name, runs in rows.items()
+    }
     sources |= {name: _published(tables.sources().loc[name]) for name in others}
     title = f"{MEASURED[metric]}, {data}"
     return Section(
@@ -312,12 +317,33 @@ def _measured(runs: pd.DataFrame) -> str:
     return (
         f"measured on {_listed(runs['device'])} in {_listed(runs['precision'])}; "
         f"{number} seed{'s' * (number > 1)} ({seeds}{''.join(fewer)}); "
-        f"last epoch; images read at {_listed(runs['image_size'])} px"
+        f"last epoch; images read at {_listed(runs['image_size'].map(_size))} px"
+    )
+
+
+def _average_of(runs: pd.DataFrame, metric: str, columns: Mapping[str, str]) -> str:
+    """Return over which categories a row's average is, where these are not all.
+
+    Example:
+        >>> runs = pd.DataFrame({"category": ["nut", "lid"], "aupro": [0.9, None]})
+        >>> _average_of(runs, "aupro", {"nut": "nut", "lid": "lid"})
+        '; average over 1 of 2 categories, without lid, whose data cannot give it'
+    """
+    without = tables.lacking(runs, metric)
+    if not 0 < len(without) < len(columns):
+        return ""
+    return (
+        f"; average over {len(columns) - len(without)} of {len(columns)} categories, without "
+        f"{', '.join(without)}, whose data cannot give it"
     )
 
 
 def _listed(values: "pd.Series[Any]") -> str:
     return ", ".join(map(str, sorted(values.unique())))
+
+
+def _size(size: object) -> str:
+    return size_text(size) if isinstance(size, int | list) else str(size)
 
 
 def _published(row: "pd.Series[Any]") -> str:
@@ -335,12 +361,13 @@ def _markdown(report: Report) -> str:
         table = tables.markdown(
             section.means, section.spreads, decimals=section.decimals, ends=section.ends
         )
-        parts.append(f"### {section.title}\n\n{table}\n{_bullets(section.footnotes())}")
+        title = tables.markdown_text(section.title)
+        parts.append(f"### {title}\n\n{table}\n{_bullets(section.footnotes())}")
     return "\n".join([*parts, f"### Notes\n\n{_bullets(report.notes)}"])
 
 
 def _bullets(lines: list[str]) -> str:
-    return "".join(f"- {line.replace('<', '&lt;')}\n" for line in lines)
+    return "".join(f"- {tables.markdown_text(line)}\n" for line in lines)
 
 
 def _csv(report: Report) -> str:
@@ -391,9 +418,8 @@ def _latex(report: Report) -> str:
     parts = ["".join(f"% {' '.join(line.split())}\n" for line in comments)]
     for section in report.sections:
         cells = section.cells()
-        table = (
-            cells.map(_tex).rename(index=_tex).to_latex(column_format="l" + "r" * cells.shape[1])
-        )
+        cells = cells.map(_tex).rename(index=_tex, columns=_tex)
+        table = cells.to_latex(column_format="l" + "r" * cells.shape[1])
         parts.append(
             f"\\begin{{table}}\n\\caption{{{_tex(section.title)}}}\n"
             f"\\resizebox{{\\textwidth}}{{!}}{{%\n{table}}}\n"
@@ -408,11 +434,12 @@ TEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"±": r"$\pm$", "–": "--"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
 
 
 def _tex(text: str) -> str:
-    return text.translate(TEX)
+    return " ".join(text.split()).translate(TEX)
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {

@@ -1,5 +1,6 @@
 """A run: one category, one recipe, one seed, from image files to a folder of results."""
 
+import csv
 import ctypes
 import math
 import os
@@ -9,19 +10,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from fastflow_utils.compute import check_seed
-from fastflow_utils.data.images import load_image, sha256
-from fastflow_utils.data.layout import data_name, digest
-from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.data.depth import depth_of
+from fastflow_utils.data.images import Strips, load_image, sha256
+from fastflow_utils.data.layout import name_of
+from fastflow_utils.data.listing import Listing
+from fastflow_utils.data.mvtec import Pictures
 from fastflow_utils.data.pose import lies_anywhere
+from fastflow_utils.data.readers import listing
+from fastflow_utils.data.sizes import sizes_of
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
-from fastflow_utils.detector.features import Features, extract
+from fastflow_utils.detector.features import Features, WindowedPictures, extract
 from fastflow_utils.errors import FastFlowError
+from fastflow_utils.experiments.card import CardFacts, weights_text, write_card
 from fastflow_utils.experiments.recipes import Recipe
 from fastflow_utils.experiments.records import write_json, write_replicates
 from fastflow_utils.provenance import result_digest, versions
@@ -29,7 +36,7 @@ from fastflow_utils.provenance import result_digest, versions
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "run", "run_on"]
 
 
 M_ARENA_MAX = -8  # of glibc's malloc.h
@@ -45,6 +52,7 @@ class Run:
     ``history`` is None where the method has no epochs.
     """
 
+    recipe: Recipe
     model: Detector
     history: "pd.DataFrame | None"
     evaluation: Evaluation
@@ -57,31 +65,56 @@ def run(
     root: Path | str,
     category: str,
     output: Path | str,
+    **options: Any,
+) -> Run:
+    """Do :func:`run_on` with a category of a data root, in any layout that has a reader.
+
+    Args:
+        recipe, output, options: As there.
+        root: Holds the categories.
+        category: One of them.
+
+    Raises:
+        FastFlowError: As there, or if there is no such category.
+    """
+    return run_on(recipe, listing(root, category), output, **options)
+
+
+def run_on(
+    recipe: Recipe,
+    found: Listing,
+    output: Path | str,
     *,
     seed: int = 0,
     weights: Path | str | None = None,
     device: torch.device | str = "cpu",
     cache: Path | str | None = None,
     backbone: Backbone | None = None,
+    region: np.ndarray | None = None,
+    region_text: str = "",
 ) -> Run:
-    """Train on a category's normal images, evaluate on its test split, write it all down.
+    """Train on normal images, evaluate on the test split, write it all down.
 
     Writes ``metrics.json``, ``bootstrap.npz``, ``per_defect.csv``, ``recipe.yaml`` and ``model/``
-    into ``output``, and ``history.csv`` where there are epochs to tell of. The metrics are of the
+    into ``output``, and ``history.csv`` where there are epochs to tell of; the scores of the
+    normal images that the model was calibrated on, ``normal_scores.csv``; and for people
+    ``card.md``, what the model has seen, promises and will miss. The metrics are of the
     last epoch of the recipe's budget; nothing was chosen on the test split. Each has a 95 %
     interval over test images in ``intervals``, from its values on resamples of them, which are in
     ``bootstrap.npz`` to be compared with other runs'. ``metrics.json`` is written last, and whole.
 
     Args:
         recipe: Method, backbone, flow and budget.
-        root: Holds the categories, in MVTec layout.
-        category: One of them.
+        found: The images. Without masks there are no metrics of pixels, without a test split
+            none at all.
         output: Made if it is missing; results of an earlier run in it are replaced.
         seed: Fixes permutations, initial weights and the order of the batches.
         weights: A local state dict for the backbone.
         device: Where to compute.
         cache: Where features are kept, as for :func:`~fastflow_utils.detector.features.extract`.
         backbone: The recipe's, with these weights, where it is built already.
+        region: Where to look, (H, W) bool of any size; default: everywhere.
+        region_text: The same in words, for the model's card.
 
     Raises:
         FastFlowError: For anything wrong with data, weights or recipe, before training starts
@@ -92,29 +125,48 @@ def run(
     check_seed(seed)
     _share_freed_memory()
     seconds = _Stopwatch()
-    train, test = _splits(root, category, recipe.image_size)
+    depth = depth_of([item.path for item in found.of("train")])
+    train = Pictures(found, "train", recipe.image_size, depth.white)
+    test = Pictures(found, "test", recipe.image_size, depth.white, allow_empty=True)
     if recipe.folds is not None and recipe.folds > len(train):
         raise FastFlowError(
             f"folds: {recipe.folds} in the recipe: expected at most {len(train)}, the number of "
             "normal images"
         )
-    data_sha256, weights_sha256 = digest(root, category), weights and sha256(weights)
+    data_sha256, weights_sha256 = found.digest(), weights and sha256(weights)
     vanished = test.check_masks()
+    if recipe.window is not None:  # their features are not kept: they would fail after training
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda path: Strips(path, None, depth.white).height, test.paths))
     output = _prepared(Path(output))
     backbone = (backbone or recipe.build_backbone(weights)).to(device)
-    if (backbone.name, backbone.image_size) != (recipe.backbone, recipe.image_size):
+    taken = recipe.window or recipe.image_size
+    if (backbone.name, backbone.image_size) != (recipe.backbone, taken):
         raise FastFlowError(
             f"the backbone {backbone.name} at {backbone.image_size} px is not the recipe's, "
-            f"{recipe.backbone} at {recipe.image_size} px"
+            f"{recipe.backbone} at {taken} px"
         )
     backbone = backbone.turning(_is_upright(recipe, train))
-    train_features, test_features = (
-        extract(backbone, each, cache=cache) for each in (train, test)
-    )
+    model = recipe.build_model(backbone, seed).to(device)
+    shown = None if region is None else torch.from_numpy(region)
+    model.read_as(windows=model.windows, white=depth.white, region=shown)
+    normal: Features | WindowedPictures
+    test_features = None
+    if model.windows is None:
+        normal = extract(backbone, train, cache=cache)
+        test_features = extract(backbone, test, cache=cache) if len(test) else None
+    else:
+        normal = WindowedPictures(backbone, train, model.windows, seed=seed, cache=cache)
     seconds.lap("features")
 
-    model = recipe.build_model(backbone, seed).to(device)
-    history = _train(model, train_features, recipe, seed, output, category=category)
+    category = found.category
+    history = _train(model, normal, recipe, seed, output, category=category)
+    assert model.normal_scores is not None, "fit has set them"
+    _write_scores(model, train, output / "normal_scores.csv")
+    write_card(
+        _facts(model, recipe, train, depth.text, data_sha256, weights, region_text),
+        output / "card.md",
+    )
     recipe.save(output / "recipe.yaml")
     if history is not None:
         history.to_csv(output / "history.csv", index=False)
@@ -134,17 +186,20 @@ def run(
     seconds.lap("evaluate")
     metrics |= {
         "seconds": seconds.all(),
-        "epochs": recipe.epochs_for(len(train)),
+        "epochs": recipe.epochs_for(_learnt(normal)),
         "seed": seed,
         "protocol": "last epoch",
         "category": category,
         "sample_set": test.is_sample_set,
-        "data": data_name(root, category),
+        "data": name_of(found),
+        "layout": found.layout,
+        "calibration_images": len(model.normal_scores),
+        "depth": depth.text,
         "data_sha256": data_sha256,
         "weights_sha256": weights_sha256,
         "vanished_masks": vanished,
         "upright": backbone.upright,
-        "notes": evaluation.notes(),
+        "notes": [*found.notes, *evaluation.notes()],
         "recipe": asdict(recipe),
         "device": str(device),
         "threads": torch.get_num_threads(),
@@ -152,25 +207,13 @@ def run(
         "code_sha256": CODE,
     }
     write_json(output / "metrics.json", metrics)
-    return Run(model, history, evaluation, per_defect, metrics)
-
-
-def _splits(root: Path | str, category: str, image_size: int) -> tuple[MVTecAD, MVTecAD]:
-    """Return the images to train on, and those to evaluate on, which must be of both labels."""
-    train = MVTecAD(root, category, "train", image_size)
-    test = MVTecAD(root, category, "test", image_size)
-    if len(set(test.labels)) < 2:
-        raise FastFlowError(
-            f"the test split of '{category}' holds {test.counts()}: to evaluate, it needs both "
-            "good and anomalous images"
-        )
-    return train, test
+    return Run(recipe, model, history, evaluation, per_defect, metrics)
 
 
 LOOKED_AT = 64  # images, spread over the split, at 128 px: a second
 
 
-def _is_upright(recipe: Recipe, train: MVTecAD) -> bool:
+def _is_upright(recipe: Recipe, train: Pictures) -> bool:
     """Return whether images are to be turned first: as the recipe says, or the normal images."""
     if recipe.upright != "auto":
         return bool(recipe.upright)
@@ -186,20 +229,84 @@ def _is_upright(recipe: Recipe, train: MVTecAD) -> bool:
 def _prepared(output: Path) -> Path:
     """Make the folder; no old metrics may lie beside a new model, nor another's history."""
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("metrics.json", "history.csv", "bootstrap.npz", "per_defect.csv"):
+    written = ("metrics.json", "history.csv", "bootstrap.npz", "per_defect.csv")
+    for name in (*written, "normal_scores.csv", "card.md"):
         (output / name).unlink(missing_ok=True)
     return output
 
 
+def _learnt(normal: Features | WindowedPictures) -> int:
+    """Return how many images, or windows of them, there are to learn from."""
+    return len(normal if isinstance(normal, Features) else normal.features)
+
+
+def _write_scores(model: Detector, train: Pictures, file: Path) -> None:
+    """Write the scores of the normal images that the model was calibrated on, highest first.
+
+    No model has seen the image that it scored: the threshold is set by these.
+    """
+    images, scores = model.normal_images, model.normal_scores
+    assert images is not None and scores is not None, "fit has set them"
+    names = [train.listing.name(train.paths[image]) for image in images.tolist()]
+    rows = sorted(zip(scores.tolist(), names, strict=True), reverse=True)
+    with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as opened:
+        table = csv.writer(opened, lineterminator="\n")
+        table.writerow(("score", "path"))
+        table.writerows(rows)
+
+
+def _facts(
+    model: Detector,
+    recipe: Recipe,
+    train: Pictures,
+    depth: str,
+    digest: str,
+    weights: Path | str | None,
+    region: str,
+) -> CardFacts:
+    """Return what a card tells of a model that has just been trained."""
+    found = train.listing
+    assert model.normal_scores is not None, "fit has set them"
+    return CardFacts(
+        category=train.title,
+        folder=str(found.folder.resolve()),
+        layout=found.layout,
+        pictures=len(train),
+        sizes=sizes_of(train.paths),
+        depth=depth,
+        digest=digest,
+        image_size=recipe.image_size,
+        window=recipe.window,
+        region=region,
+        method=recipe.method,
+        backbone=recipe.backbone,
+        weights=weights_text(recipe.backbone, weights),
+        stride=int(min(model.backbone.strides)),
+        image_threshold=float(model.image_threshold),
+        pixel_threshold=float(model.pixel_threshold),
+        image_fpr=recipe.image_fpr,
+        pixel_fpr=recipe.pixel_fpr,
+        calibration=len(model.normal_scores),
+        cross_fitted=recipe.folds is not None,
+        versions=versions(),
+        notes=found.notes,
+    )
+
+
 def _train(
-    model: Detector, features: Features, recipe: Recipe, seed: int, output: Path, **notes: object
+    model: Detector,
+    features: Features | WindowedPictures,
+    recipe: Recipe,
+    seed: int,
+    output: Path,
+    **notes: object,
 ) -> "pd.DataFrame | None":
     """Train the model and save it; after Ctrl-C, save what there is of it."""
 
     def save() -> None:
         model.save(output / "model", seed=seed, versions=versions(), **notes)
 
-    options = recipe.training(len(features))
+    options = recipe.training(_learnt(features))
     if "epochs" in options:
         options["after_epoch"] = lambda _: _return_freed_memory()
     try:

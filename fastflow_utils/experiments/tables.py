@@ -2,13 +2,16 @@
 
 One row a method, in the layout Avg, Carpet, Grid, ..., Zipper. Our rows come from the
 ``metrics.json`` that :func:`fastflow_utils.experiments.run.run` leaves, published ones from
-``published.yaml``, where each has its source. What is missing is a dash, and a row that lacks a
-category has no average. A table is of one data set, and published rows stand in MVTec AD's alone.
-A data set of one's own has a table with its own categories.
+``published.yaml``, where each has its source. What is missing is a dash, and a row that lacks the
+run of a category has no average. Where a category's data cannot give a metric (it has no masks, or
+nothing anomalous in its test split), the average is over the others: :func:`lacking` names it. A
+table is of one data set, and published rows stand in MVTec AD's alone. A data set of one's own has
+a table with its own categories.
 """
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -32,7 +35,9 @@ __all__ = [
     "categories_of",
     "cells",
     "estimates",
+    "lacking",
     "markdown",
+    "markdown_text",
     "mean_and_spread",
     "published",
     "sources",
@@ -136,8 +141,8 @@ RUN_COLUMNS = [
 def categories_of(runs: pd.DataFrame) -> dict[str, str]:
     """Return the columns that a table of these runs has beside the average, by category.
 
-    The fifteen, in order, for MVTec AD and the sample set; for all other data the categories
-    that the runs are of, under their own names.
+    The fifteen, in order, for MVTec AD and the sample set, then any others; for all other data the
+    categories that the runs are of, under their own names.
 
     Raises:
         FastFlowError: If the runs are of several data sets.
@@ -148,11 +153,10 @@ def categories_of(runs: pd.DataFrame) -> dict[str, str]:
             f"runs of several data sets ({', '.join(sorted(data))}): a table is of one; select "
             "before"
         )
-    if data <= {MVTEC_AD, SAMPLE_SET}:
-        return LAYOUT
-    return {
-        name: f"'{name}'" if name == AVERAGE else name for name in sorted(set(runs["category"]))
-    }
+    known = LAYOUT if data <= {MVTEC_AD, SAMPLE_SET} else {}
+    taken = {AVERAGE, *known.values()}
+    others = sorted(set(runs["category"]) - set(known))
+    return known | {name: f"'{name}'" if name in taken else name for name in others}
 
 
 def mean_and_spread(
@@ -161,8 +165,8 @@ def mean_and_spread(
     """Return one row of a table: a metric's mean over seeds, and its standard deviation.
 
     A category's cell is over the seeds that it has. The average is taken over all categories of
-    the table for each seed, and its mean and spread over these; it is missing unless every seed
-    has every category. One seed has no spread.
+    the table for each seed, but for those that are :func:`lacking`, and its mean and spread over
+    these; it is missing unless every seed has every category. One seed has no spread.
 
     Args:
         runs: Of one recipe, as :func:`as_runs` gives them.
@@ -174,6 +178,19 @@ def mean_and_spread(
     """
     found = estimates(runs, metric, columns)
     return found["mean"], found["spread"]
+
+
+def lacking(runs: pd.DataFrame, metric: str) -> list[str]:
+    """Return the categories that have runs, none of which has the metric: no average is over them.
+
+    Their data cannot give it, without masks or without anomalous test images.
+
+    Example:
+        >>> tile = {"category": "tile", "sample_set": False, "data": "factory", "seed": 0}
+        >>> lacking(as_runs([tile | {"image_auroc": 0.9, "aupro": None}]), "aupro")
+        ['tile']
+    """
+    return [str(name) for name, own in runs.groupby("category") if own[metric].isna().all()]
 
 
 def estimates(
@@ -207,10 +224,12 @@ def estimates(
         raise FastFlowError(f"two runs of {one['category']}, seed {one['seed']}: keep one")
     runs = runs.astype({metric: float}).sort_values("seed")
     cells = {name: runs[runs["category"] == name].dropna(subset=metric) for name in columns}
-    by_seed = runs.pivot(index="category", columns="seed", values=metric).reindex(list(columns))
+    without = lacking(runs, metric)
+    averaged = [name for name in columns if name not in without]
+    by_seed = runs.pivot(index="category", columns="seed", values=metric).reindex(averaged)
     row = {AVERAGE: UNKNOWN}
     if by_seed.size and by_seed.notna().all(axis=None):
-        drawn = [_replicates(of_category, metric) for of_category in cells.values()]
+        drawn = [_replicates(cells[name], metric) for name in averaged]
         known = [each for each in drawn if each is not None]
         both = sum(known) / len(known) if len(known) == len(drawn) else None
         row[AVERAGE] = estimate(by_seed.mean(), both)
@@ -438,10 +457,22 @@ def markdown(
         decimals: Of all numbers.
         ends: From :func:`bounds`.
     """
-    lines = [f"| {heading} | {' | '.join(means.columns)} |", "|---|" + "---:|" * means.shape[1]]
+    names = map(markdown_text, means.columns)
+    lines = [f"| {heading} | {' | '.join(names)} |", "|---|" + "---:|" * means.shape[1]]
     for name, row in cells(means, spreads, decimals, ends).iterrows():
-        lines.append(f"| {name} | {' | '.join(row)} |")
+        lines.append(f"| {markdown_text(str(name))} | {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Return a text that stays in its cell or line of Markdown and makes no HTML.
+
+    Example:
+        >>> markdown_text("a|b <i> &amp; c")
+        'a&#124;b &lt;i> &amp;amp; c'
+    """
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(text.split()))
+    return text.replace("<", "&lt;").replace("|", "&#124;")
 
 
 DASH = "–"

@@ -392,16 +392,14 @@ def repeated(data: Path, root: Path, images: int) -> None:
         split_ = MVTecAD(data, "bottle", name)
         files = [*zip(split_.paths, split_.mask_paths, strict=True)]
         order = sorted(range(len(files)), key=lambda i: i % 7)  # any number has good and anomalous
-        for i, (path, mask) in enumerate(islice(cycle(files[i] for i in order), count)):
+        for i, (path, masks) in enumerate(islice(cycle(files[i] for i in order), count)):
             link = root / "bottle" / name / path.parent.name / f"{i:04}{path.suffix}"
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path.resolve())
-            if mask:
-                link = (
-                    root / "bottle/ground_truth" / path.parent.name / f"{i:04}_mask{mask.suffix}"
-                )
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(mask.resolve())
+            truth = root / "bottle/ground_truth" / path.parent.name
+            for mask in masks:
+                truth.mkdir(parents=True, exist_ok=True)
+                (truth / f"{i:04}_mask{mask.suffix}").symlink_to(mask.resolve())
 
 
 def growth(data: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from fastflow_utils.data import layout, mvtec
-from fastflow_utils.data.images import image_files, load_image, load_mask
+from fastflow_utils.data.images import image_files, load_image
 from fastflow_utils.data.layout import (
     categories,
     check,
@@ -20,6 +20,7 @@ from fastflow_utils.data.layout import (
     digest,
     is_mvtec_ad,
 )
+from fastflow_utils.data.masks import load_mask
 from fastflow_utils.data.mvtec import OFFICIAL_COUNTS, MVTecAD
 from fastflow_utils.data.sample_set import make
 from fastflow_utils.errors import FastFlowError
@@ -210,61 +211,6 @@ def test_unreadable_files_are_named(tmp_path, load, damage, kind):
     one_line(error, path)
 
 
-# Masks ------------------------------------------------------------------------------------------
-
-
-def drawn_mask(path: Path, kind: str) -> Path:
-    """A mask of 6 x 4 pixels, anomalous in its right third, stored in one of many ways."""
-    where = np.zeros((4, 6), np.uint8)
-    where[:, 4:] = 1
-    match kind:
-        case "0/255":
-            image = Image.fromarray(where * 255)
-        case "0/1":
-            image = Image.fromarray(where)
-        case "1-bit":
-            image = Image.fromarray(where.astype(bool))
-        case "16-bit":
-            image = Image.fromarray(where.astype(np.uint16) * 256)
-        case "RGB":
-            image = Image.fromarray(np.stack([where * 255, where * 0, where * 0], axis=-1))
-        case "RGBA opaque":
-            image = Image.fromarray(where * 255).convert("RGBA")
-        case "RGBA transparent":
-            alpha = Image.fromarray(where * 255)
-            image = Image.new("RGBA", (6, 4), "white")
-            image.putalpha(alpha)
-        case "palette":  # 1 is black: the colours count, not the indices
-            image = Image.fromarray(1 - where, mode=None).convert("P")
-            image.putpalette([255, 255, 255, 0, 0, 0])
-        case _:
-            raise AssertionError(kind)
-    image.save(path)
-    return path
-
-
-@pytest.mark.parametrize(
-    "kind",
-    ["0/255", "0/1", "1-bit", "16-bit", "RGB", "RGBA opaque", "RGBA transparent", "palette"],
-)
-def test_whatever_is_not_black_is_anomalous(tmp_path, kind):
-    expected = torch.zeros(1, 4, 6, dtype=torch.bool)
-    expected[..., 4:] = True
-    path = drawn_mask(tmp_path / "mask.png", kind)
-    assert torch.equal(load_mask(path), expected)
-    assert torch.equal(load_mask(path, 3), torch.tensor([[[False, False, True]] * 3]))
-
-
-def test_masks_are_resized_by_the_nearest_pixel(tmp_path):
-    mask = np.random.default_rng(0).random((50, 50)) < 0.3
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    resized = load_mask(tmp_path / "mask.png", 16)
-    expected = torch.nn.functional.interpolate(
-        torch.from_numpy(mask)[None, None].float(), (16, 16), mode="nearest-exact"
-    )[0].bool()
-    assert torch.equal(resized, expected)
-
-
 # Files and folders ------------------------------------------------------------------------------
 
 
@@ -323,8 +269,8 @@ def test_test_split_is_sorted_and_complete(root):
     assert test.defects == ["bent", "bent", "good", "good", "scratch"]
     assert test.labels == [1, 1, 0, 0, 1]
     assert test.counts() == {"bent": 2, "good": 2, "scratch": 1}
-    assert test.mask_paths[1] == root / "cap/ground_truth/bent/001_mask.png"
-    assert test.mask_paths[2] is None
+    assert test.mask_paths[1] == (root / "cap/ground_truth/bent/001_mask.png",)
+    assert test.mask_paths[2] == ()
     assert (test.root, test.category, test.split, test.image_size) == (root, "cap", "test", 4)
     for word in ("cap", "test", "5 images", "bent 2", "scratch 1"):
         assert word in repr(test)
@@ -481,11 +427,16 @@ def test_a_missing_mask_is_named(root):
     with pytest.raises(FastFlowError) as error:
         MVTecAD(root, "cap", "test")
     one_line(error, mask, "1 masks")
-    (root / "cap/ground_truth").rename(root / "cap/masks")
-    with pytest.raises(FastFlowError) as error:
-        MVTecAD(root, "cap", "test")
-    one_line(error, root / "cap/ground_truth/bent/000_mask.png", "3 masks")
     assert len(MVTecAD(root, "cap", "train")) == 2
+
+
+def test_no_mask_at_all_is_no_mistake_but_told(root):
+    (root / "cap/ground_truth").rename(root / "cap/masks")
+    test = MVTecAD(root, "cap", "test", image_size=4)
+    assert not test.has_masks and not test.masks().any()
+    assert test.check_masks() == {}
+    told = " ".join(test.listing.notes)
+    assert "the 3 anomalous pictures have no mask" in told and "not read: masks" in told
 
 
 def mask(path: Path, *, dots: int = 0, size=(64, 64)) -> Path:
@@ -679,5 +630,5 @@ def test_a_root_in_the_home_folder_is_the_same_data(tmp_path, monkeypatch):
     make(tmp_path / "own", ["bottle"], size=64, train=2, good=1, per_defect=1)
     assert layout.is_sample_set("~/own", "bottle")
     assert layout.digest("~/own", "bottle") == layout.digest(tmp_path / "own", "bottle")
-    with pytest.raises(FastFlowError, match="no file"):
-        layout.digest(tmp_path, "nothing")
+    with pytest.raises(FastFlowError, match="no category 'nothing'"):
+        layout.digest(tmp_path / "own", "nothing")

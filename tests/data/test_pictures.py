@@ -1,12 +1,15 @@
 """A plain folder of pictures, as people have them, becomes data that the package reads."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
+from fastflow_utils.data import pictures
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.data.pictures import arrange, example, survey
 from fastflow_utils.data.sample_set import CATEGORIES, render
@@ -69,6 +72,120 @@ def test_what_is_not_like_the_others_is_named(folder: Path):
     assert len(table) == 18
 
 
+def test_pictures_in_folders_below_are_looked_at_and_hidden_ones_are_not(folder: Path):
+    below = folder / "tuesday" / "late"
+    below.mkdir(parents=True)
+    (folder / ".trash").mkdir()
+    for seed, place in {30: below / "03.jpg", 31: folder / ".trash" / "31.png"}.items():
+        picture("cable", seed).save(place)
+    table = survey(folder)
+    assert len(table) == 13 and table.index[-1] == "tuesday/late/03.jpg"
+    files = [folder / "01.jpg", below / "03.jpg", folder / "02.png"]
+    assert list(survey(files).index) == ["01.jpg", "tuesday/late/03.jpg", "02.png"]
+    assert survey(files).loc["01.jpg", "sharpness"] == table.loc["01.jpg", "sharpness"]
+
+
+def test_a_file_that_cannot_be_read_changes_no_other_row(folder: Path):
+    before = survey(folder)
+    (folder / "00-.png").write_bytes(b"no")  # the first one
+    after = survey(folder)
+    assert list(after.columns) == list(before.columns) and after.index[0] == "00-.png"
+    assert after.loc["00-.png", "remark"] == "unreadable"
+    assert after.drop(index="00-.png").equals(before)
+
+
+def noisy(random: np.random.Generator, side: int, cell: int = 6) -> Image.Image:
+    """Cells of random grey, with a camera's noise: sharp to the pixel."""
+    cells = random.integers(40, 200, (side // cell, side // cell))
+    pixels = np.kron(cells, np.ones((cell, cell))) + random.normal(0, 3, (side, side))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def test_a_blur_of_two_pixels_is_found_at_full_resolution(tmp_path: Path):
+    """At 256 px nothing is left of it: there the cells are smaller than a pixel."""
+    random = np.random.default_rng(0)
+    for number in range(6):
+        shown = noisy(random, 1800)
+        if number == 4:
+            shown = shown.filter(ImageFilter.GaussianBlur(2))
+        shown.save(tmp_path / f"{number}.png", compress_level=1)
+    remarks = survey(tmp_path)["remark"]
+    assert remarks[remarks != ""].to_dict() == {"4.png": "blurred"}
+
+
+@pytest.mark.parametrize("side", [(600, 150), (600, 480)])
+def test_no_picture_is_blurred_only_because_of_its_size(tmp_path: Path, side: tuple[int, int]):
+    """The same scenes, reduced: noise is averaged away, and edges are steeper."""
+    random = np.random.default_rng(0)
+    for number in range(12):
+        large, small = (side[0], side[1])
+        shown = noisy(random, large, cell=30)
+        if number % 3 == 0:
+            shown = shown.resize((small, small), Image.Resampling.LANCZOS)
+        shown.save(tmp_path / f"{number:02}.png")
+    assert not survey(tmp_path)["remark"].str.contains("blurred").any()
+
+
+def test_another_size_is_a_remark_of_its_own(folder: Path):
+    for seed, side in {40: 500, 41: 130, 42: 370, 43: 180}.items():  # the others have 200 to 300
+        picture("cable", seed).resize((side, side)).save(folder / f"{seed}.png")
+    remarks = survey(folder)["remark"]
+    sizes = remarks[remarks.str.contains("another size")]
+    assert list(sizes.index) == ["40.png", "41.png"] and not remarks.str.contains("shape").any()
+
+
+def test_sharpness_does_not_depend_on_how_many_rows_are_in_work(tmp_path: Path, monkeypatch):
+    noisy(np.random.default_rng(0), 90).save(tmp_path / "one.png")
+    whole = survey(tmp_path)["sharpness"].item()
+    for rows in (1, 7, 45, 89):
+        monkeypatch.setattr(pictures, "ROWS", rows)
+        assert survey(tmp_path)["sharpness"].item() == pytest.approx(whole, rel=1e-5)
+
+
+def test_twins_are_found_a_part_at_a_time(folder: Path, monkeypatch):
+    picture("cable", 3).resize((180, 180)).save(folder / "22.jpg", quality=70)
+    whole = survey(folder)["twin"]
+    assert whole["22.jpg"] == "03.jpg"
+    monkeypatch.setattr(pictures, "ROWS", 5)
+    assert survey(folder)["twin"].equals(whole)
+
+
+def test_sixteen_bits_are_read_as_the_white_says(tmp_path: Path):
+    grey = np.asarray(picture("grid", 0).convert("L")).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "8bit.png")
+    Image.fromarray((grey * 16).astype(np.uint16)).save(tmp_path / "12bit.png")
+    dim, right = (survey([tmp_path / "12bit.png"], white) for white in (None, 4095))
+    assert right["brightness"].item() == pytest.approx(grey.mean() / 255, rel=0.01)
+    assert dim["brightness"].item() < 0.1 * right["brightness"].item()
+    assert dim["sharpness"].item() == pytest.approx(right["sharpness"].item(), rel=0.01)
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from fastflow_utils.data.pictures import survey
+
+def peak():  # of this process alone, which ru_maxrss is not
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+survey([sys.argv[1]])
+before = peak()
+survey([sys.argv[2]])
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
+def test_a_large_picture_takes_little_more_than_its_own_bytes(tmp_path: Path):
+    Image.new("RGB", (64, 64), "grey").save(tmp_path / "small.png")
+    Image.new("RGB", (6000, 5000), "grey").save(tmp_path / "large.jpg")
+    files = [str(tmp_path / name) for name in ("small.png", "large.jpg")]
+    found = subprocess.run(
+        [sys.executable, "-c", MEMORY, *files], capture_output=True, text=True, check=True
+    )
+    assert 60e6 < int(found.stdout) < 300e6, "90 MB as bytes, 360 MB as floats"
+
+
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_twins_are_told_from_parts_that_look_alike(category: str, tmp_path: Path):
     for seed in range(12):
@@ -91,8 +208,12 @@ def test_two_pictures_say_nothing_of_each_other(tmp_path: Path):
 
 
 def test_nothing_to_look_at(tmp_path: Path):
-    with pytest.raises(FastFlowError, match="no folder"):
+    with pytest.raises(FastFlowError, match=r"no file or folder '.*missing'"):
         survey(tmp_path / "missing")
+    with pytest.raises(FastFlowError, match="no images in"):
+        survey(tmp_path)
+    with pytest.raises(FastFlowError, match="at least one file"):
+        survey([])
     (tmp_path / "broken.png").write_bytes(b"no")
     with pytest.raises(FastFlowError, match="can be read"):
         survey(tmp_path)
@@ -107,6 +228,15 @@ def test_arranged_pictures_are_the_same_bytes_and_in_one_split(folder: Path, tmp
     for path in [*train.paths, *test.paths]:
         assert path.read_bytes() == (folder / path.name).read_bytes()
     assert set(test.labels) == {0} and torch.isfinite(train[0].image).all()
+
+
+def test_folders_below_are_arranged_too_and_no_name_replaces_another(folder: Path, tmp_path: Path):
+    (folder / "late").mkdir()
+    picture("cable", 30).save(folder / "late" / "03.jpg")
+    root = arrange(folder, tmp_path / "data", leave_out=["03.jpg"])
+    kept = sorted(path.name for path in root.rglob("*.*"))
+    assert len(kept) == 12 and kept.count("03.jpg") == 1
+    assert [path.parent.name for path in root.rglob("03.jpg")] == ["late"]
 
 
 def test_the_seed_decides_which_are_held_out(folder: Path, tmp_path: Path):
@@ -142,8 +272,8 @@ def test_arranging_refuses(folder: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("category", ["cable", "grid"])  # grid: a monochrome camera
 def test_the_example_holds_what_the_survey_is_to_find(tmp_path: Path, category: str):
-    pictures, new = example(tmp_path, category, count=24)
-    table = survey(pictures)
+    good, new = example(tmp_path, category, count=24)
+    table = survey(good)
     assert table.loc[table["remark"] != "", "remark"].to_dict() == {
         "IMG_0900.jpg": "near duplicate",
         "IMG_0901.jpg": "dark",
@@ -157,7 +287,7 @@ def test_the_example_holds_what_the_survey_is_to_find(tmp_path: Path, category: 
 
 def test_the_seed_fixes_the_example(tmp_path: Path):
     def first(name: str, seed: int) -> bytes:
-        pictures, _ = example(tmp_path / name, count=3, seed=seed)
-        return (pictures / "IMG_0000.png").read_bytes()
+        good, _ = example(tmp_path / name, count=3, seed=seed)
+        return (good / "IMG_0000.png").read_bytes()
 
     assert first("a", 1) == first("b", 1) != first("c", 2)

@@ -266,7 +266,7 @@ def test_a_damaged_file_is_told_in_one_line(make, backbone, tmp_path):
         with pytest.raises(FastFlowError, match="cannot be read"):
             Detector.load(folder)
     config.write_text(json.dumps(json.loads(kept) | {"format": 5}))
-    with pytest.raises(FastFlowError, match="format 5: this version reads 7"):
+    with pytest.raises(FastFlowError, match="format 5: this version reads 8"):
         Detector.load(folder)
     config.write_text(kept)
     weights.write_bytes(whole[:1000])

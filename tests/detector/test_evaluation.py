@@ -26,6 +26,7 @@ from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.maps import NORMAL_LEVEL
 from fastflow_utils.detector.metrics import aupimo, aupro
 from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.windows import Windows
 
 
 @pytest.fixture(scope="module")
@@ -180,12 +181,130 @@ def test_there_is_nothing_to_note_where_all_is_well(evaluation):
 def test_a_split_of_one_kind_has_no_metrics_and_says_so(doubtful):
     nothing = torch.zeros_like(doubtful.masks)
     good = replace(doubtful, labels=torch.zeros_like(doubtful.labels), masks=nothing)
-    assert np.isnan(good.metrics()["image_auroc"]) and np.isnan(good.label_free()["image_fpr"])
+    assert all(map(math.isnan, good.metrics().values()))
+    found = good.label_free()
+    assert found["image_fpr"] == (doubtful.scores >= 0.6).float().mean()
+    assert found["pixel_fpr"] == pytest.approx(float((doubtful.maps >= 0.8).float().mean()))
+    assert math.isnan(found["image_f1"]) and math.isnan(found["pixel_f1"])
     (note,) = good.notes()
-    assert "metrics need good and anomalous images" in note
+    assert "metrics need good and anomalous images" in note and "false-positive rates" in note
     bad = replace(doubtful, labels=torch.ones_like(doubtful.labels))
     undefined = {name for name, value in bad.metrics().items() if np.isnan(value)}
     assert undefined == {"image_auroc", "image_ap", "image_f1", "aupimo"}
+
+
+class Unmasked:
+    """The same split, of whose anomalous images some have no mask."""
+
+    has_masks = False
+
+    def __init__(self, dataset: MVTecAD) -> None:
+        self.dataset = dataset
+        self.mask_paths = [None, *dataset.mask_paths[1:]]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, index: int) -> object:
+        return self.dataset[index]
+
+
+@pytest.fixture
+def unmasked(doubtful) -> Evaluation:
+    masks = doubtful.masks.clone()
+    masks[0] = False
+    return replace(doubtful, dataset=Unmasked(doubtful.dataset), masks=masks)
+
+
+def is_of_pixels(name: str) -> bool:
+    return "pixel" in name or name.startswith("aup")
+
+
+def test_without_masks_there_are_metrics_of_images_alone(unmasked, doubtful):
+    """A missing mask would count as normal pixels: every metric of pixels would be wrong."""
+    pairs = [(unmasked.metrics(), doubtful.metrics())]
+    pairs += [(unmasked.label_free(), doubtful.label_free())]
+    for found, before in pairs:
+        for name, value in found.items():
+            is_missing = is_of_pixels(name) and not name.endswith("threshold")
+            assert math.isnan(value) if is_missing else value == before[name], name
+    assert unmasked.per_defect()["pixel_auroc"].isna().all()
+    assert unmasked.per_defect()["image_auroc"].equals(doubtful.per_defect()["image_auroc"])
+    (note,) = unmasked.notes()
+    assert note.startswith("1 of 6 anomalous test images have no mask: there are no pixel metrics")
+
+
+def test_without_masks_images_have_the_same_intervals(unmasked, doubtful):
+    found, before = unmasked.replicates(50), doubtful.replicates(50)
+    assert found.keys() == before.keys()
+    for name, values in found.items():
+        if is_of_pixels(name):
+            assert np.isnan(values).all(), name
+        else:
+            assert (values == before[name]).all(), name
+    intervals = unmasked.intervals(found)
+    assert all(map(math.isnan, intervals["aupro"])) and intervals["image_ap"][0] < 1
+
+
+def some(evaluation: Evaluation, chosen: torch.Tensor) -> Evaluation:
+    """A part of the split as if it were all."""
+    data = Unmasked(evaluation.dataset)
+    places = chosen.nonzero().flatten().tolist()
+    data.has_masks = True
+    for name in ("paths", "defects", "labels", "mask_paths"):
+        setattr(data, name, [getattr(evaluation.dataset, name)[place] for place in places])
+    data.counts = lambda: {kind: data.defects.count(kind) for kind in dict.fromkeys(data.defects)}
+    parts = {n: getattr(evaluation, n)[chosen] for n in ("maps", "scores", "masks", "labels")}
+    return replace(evaluation, dataset=data, **parts)
+
+
+def test_good_images_alone_give_the_rate_of_false_alarms_and_its_interval(doubtful):
+    good = some(doubtful, doubtful.labels == 0)
+    found = good.replicates(200)
+    known = {name for name, values in found.items() if not np.isnan(values).any()}
+    assert known == {"label_free_image_fpr", "label_free_pixel_fpr"}
+    low, high = good.intervals(found)["label_free_pixel_fpr"]
+    assert low < good.label_free()["pixel_fpr"] < high
+    assert good.label_free()["image_fpr"] == doubtful.label_free()["image_fpr"]
+    assert list(good.per_defect().columns) == list(doubtful.per_defect().columns)
+    assert good.per_defect().empty
+
+
+def test_no_test_images_at_all_are_said_to_be_none(doubtful, tmp_path):
+    nothing = some(doubtful, torch.zeros(len(doubtful.labels), dtype=torch.bool))
+    assert all(map(math.isnan, nothing.metrics().values()))
+    free = nothing.label_free()
+    assert all(math.isnan(free[name]) for name in free if "threshold" not in name)
+    assert free["image_threshold"] == doubtful.image_threshold
+    assert all(np.isnan(values).all() for values in nothing.replicates(3).values())
+    assert nothing.per_defect().empty
+    (note,) = nothing.notes()
+    assert "no test images" in note
+    plots.draw_run(nothing, HISTORY, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["training.png"]
+
+
+def test_figures_are_of_what_is_known(unmasked, doubtful, tmp_path):
+    assert len(plots.gallery(unmasked).axes) == 9, "image, heat map, overlay of three kinds"
+    (axes,) = plots.roc(unmasked).axes
+    assert [line.get_label() for line in axes.lines][1:] == ["chance"]
+    plots.draw_run(unmasked, None, tmp_path)
+    assert sorted(file.stem for file in tmp_path.iterdir()) == ["gallery", "roc", "scores"]
+    plots.draw_run(some(doubtful, doubtful.labels == 0), None, tmp_path)
+    assert sorted(file.stem for file in tmp_path.iterdir()) == ["gallery", "scores"]
+
+
+def test_maps_need_not_be_square(doubtful, tmp_path):
+    """The left half of every map alone: the same pixels as in the square, the others outside."""
+    wide = replace(doubtful, maps=doubtful.maps[..., :32], masks=doubtful.masks[..., :32])
+    assert not any(map(math.isnan, wide.metrics().values()))
+    turned = replace(wide, maps=wide.maps.mT, masks=wide.masks.mT)
+    assert turned.metrics() == pytest.approx(wide.metrics())
+    assert turned.label_free() == pytest.approx(wide.label_free())
+    one, other = wide.replicates(20), turned.replicates(20)
+    assert all(one[name] == pytest.approx(other[name]) for name in one)
+    lost = replace(wide, masks=wide.masks & False)
+    assert "empty at 64 x 32 px" in lost.notes()[0]
 
 
 def test_batch_size_does_not_matter(evaluation, tmp_path):
@@ -266,3 +385,21 @@ def test_outline_surrounds_the_mask_and_touches_nothing_else():
     changed = (plots.outline(np.zeros((9, 9, 3), np.float32), mask) > 0).any(-1)
     assert changed.any() and not changed[mask[0].numpy()].any()
     assert not changed[0].any() and not changed[:, 8].any()
+
+
+@pytest.mark.parametrize("windows", [None, Windows((64, 96), side=64, overlap=32)])
+def test_pictures_that_are_not_square_are_evaluated_at_the_size_of_their_maps(
+    tiny, tmp_path, windows
+):
+    test = MVTecAD(tiny, "disc", "test", (64, 96))
+    backbone = Backbone("efficientnet_lite0", image_size=64 if windows else (64, 96))
+    model = FastFlow(backbone, FlowOptions(steps=1)).read_as(windows=windows)
+    features = None if windows else extract(backbone, test, cache=tmp_path)
+    found = evaluate(model, test, features, batch_size=3)
+    assert found.maps.shape == found.masks.shape == (len(test), 1, 64, 96)
+    for place in (0, len(test) - 1):
+        anomaly_map, score = model.predict(test.paths[place])
+        torch.testing.assert_close(found.maps[place], anomaly_map[0], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.scores[place], score[0], rtol=1e-3, atol=1e-4)
+    assert not any(map(math.isnan, found.metrics().values()))
+    plots.draw_run(found, None, tmp_path / "figures")

@@ -118,10 +118,10 @@ def test_damaged_entry_is_computed_again(damage, backbone, tiny, tmp_path, passe
 
 
 def test_an_interrupted_entry_leaves_nothing_behind(backbone, tiny, tmp_path, monkeypatch):
-    def fail(path: Path, size: int) -> torch.Tensor:
-        raise FastFlowError(f"cannot read {path}")
+    def fail(self: MVTecAD, index: int) -> torch.Tensor:
+        raise FastFlowError(f"cannot read {self.paths[index]}")
 
-    monkeypatch.setattr(module, "load_image", fail)
+    monkeypatch.setattr(MVTecAD, "image", fail)
     with pytest.raises(FastFlowError, match=r"000\.png"):
         extract(backbone, MVTecAD(tiny, "disc", "train", 64), cache=tmp_path)
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from fastflow_utils.detector import bootstrap
 from fastflow_utils.detector.bootstrap import of_decisions, of_images, of_pixels, resamples
-from fastflow_utils.detector.intervals import estimate, hanley_mcneil, interval, perfect_bound
+from fastflow_utils.detector.detector import upper_quantile
+from fastflow_utils.detector.intervals import (
+    estimate,
+    hanley_mcneil,
+    interval,
+    perfect_bound,
+    promised,
+)
 from fastflow_utils.detector.metrics import (
     aupimo,
     aupro,
@@ -159,9 +166,18 @@ def test_the_same_images_have_the_same_resamples_and_others_have_not():
     assert abs(correlation) < 0.1 and (first[:, :3] != first[:, 3:]).any()
 
 
-def test_images_of_one_kind_are_refused():
-    with pytest.raises(FastFlowError, match=r"3 images, 3 of them anomalous"):
-        resamples([1, 1, 1])
+def test_images_of_one_kind_are_drawn_among_themselves_and_no_images_are_refused():
+    good = resamples([0, 0, 0], "screw")
+    assert (good.sum(1) == 3).all() and (good == resamples([0, 0, 0, 1], "screw")[:, :3]).all()
+    with pytest.raises(FastFlowError, match="no images"):
+        resamples([])
+
+
+def test_where_nothing_is_anomalous_the_rate_is_of_what_is_there():
+    weights = np.array([[1, 1, 1], [0, 2, 1]])
+    found = of_decisions(np.array([1.0, 5.0, 4.0]), [0, 0, 0], 4.5, weights)
+    assert found["fpr"].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert np.isnan(found["f1"]).all()
 
 
 # Intervals
@@ -224,3 +240,21 @@ def test_hanley_and_mcneils_error_is_what_exponential_scores_have(area: float):
     assert np.mean(areas) == pytest.approx(area, abs=0.005)
     assert np.std(areas) == pytest.approx(hanley_mcneil(area, 41, 119), rel=0.08)
     assert hanley_mcneil(1.0, 41, 119) == 0
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(5, 0.1), (20, 0.1), (59, 0.05), (200, 0.1)])
+def test_thresholds_of_n_images_keep_what_they_promise(n: int, alpha: float):
+    """The rule of a detector's threshold on scores of a known law, 4,000 times."""
+    scores = torch.from_numpy(np.random.default_rng(n).exponential(size=(4000, n)))
+    rates = np.exp([-float(upper_quantile(own, alpha)) for own in scores])
+    expected, low, high = promised(n, alpha)
+    assert rates.mean() == pytest.approx(expected, rel=0.04)
+    assert ((low <= rates) & (rates <= high)).mean() == pytest.approx(0.9, abs=0.015)
+    assert (rates > high).mean() == pytest.approx(0.05, abs=0.011)
+
+
+def test_too_few_images_promise_less_than_was_asked_for():
+    assert promised(9, 0.1)[0] == pytest.approx(0.1) and promised(5, 0.01)[0] == 1 / 6
+    for n, alpha in ((0, 0.1), (5, 0.0), (5, 1.0)):
+        with pytest.raises(FastFlowError, match="expected at least one"):
+            promised(n, alpha)

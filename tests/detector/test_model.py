@@ -546,7 +546,7 @@ def test_the_format_of_a_saved_model_is_checked(model, tmp_path, format):
     folder = model.save(tmp_path)
     config = json.loads((folder / "config.json").read_text()) | {"format": format}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(FastFlowError, match=r"has format .*: this version reads 7"):
+    with pytest.raises(FastFlowError, match=r"has format .*: this version reads 8"):
         FastFlow.load(folder)
 
 

@@ -162,6 +162,48 @@ def test_a_colour_means_the_same_in_every_frame():
         assert (shown == expected).all(-1).sum() >= 256 * 256
 
 
+def test_where_there_is_no_mask_a_frame_says_so_instead_of_showing_nothing_anomalous(words):
+    (one,) = noise(count=1)
+    mask = torch.zeros(1, 256, 256, dtype=torch.bool)
+    shown = replace(one, sample=one.sample._replace(mask=mask))
+    unknown = np.asarray(frame(replace(shown, has_truth=False), "1/1"))
+    assert "no mask" in words and "white: anomalous" not in words
+    words.clear()
+    known = np.asarray(frame(shown, "1/1"))
+    assert "no mask" not in words and "white: anomalous" in words
+    assert (known != unknown).any()
+
+
+def test_a_picture_that_is_not_square_keeps_its_shape():
+    (one,) = noise(count=1)
+    sample = one.sample._replace(
+        image=torch.ones(3, 64, 128), mask=torch.zeros(1, 64, 128, dtype=torch.bool)
+    )
+    wide = replace(one, sample=sample, anomaly_map=torch.zeros(1, 32, 64), pixel_threshold=2)
+    assert {picture.size for picture in animations._pictures(wide, 128)} == {(128, 64)}
+    drawn = np.asarray(frame(wide, "1/1", 128))
+    assert (drawn == 255).all(-1).sum() >= 128 * 64
+    animations._wall([wide] * 2, "heading", "1/1", 128, judged=True)
+
+
+def test_a_run_without_masks_is_animated_and_one_without_test_images_costs_no_other(
+    finished, root, tmp_path, words
+):
+    """The same pictures as files of one's own, without a mask, then without a test split."""
+    data = tmp_path / "data"
+    for name in ("tile", "bare"):
+        shutil.copytree(root / "tile" / "train", data / name / "train")
+    shutil.copytree(root / "tile" / "test", data / "tile" / "test")
+    own = {"sample_set": False, "data": "mine"}
+    tile = another(finished, tmp_path / "runs" / "tile", **own)
+    bad = [one for one in verdicts(tile, data) if one.sample.label]
+    assert bad and not any(one.has_truth for one in bad)
+    another(finished, tmp_path / "runs" / "bare", category="bare", **own)
+    with pytest.raises(FastFlowError, match=r"4 files are in .*not animated: .*bare.* empty"):
+        animate_all(tmp_path / "runs", tmp_path / "out", data)
+    assert len(list((tmp_path / "out").rglob("*.gif"))) == 2 and "no mask" in words
+
+
 def test_long_names_stay_on_the_sheet():
     (one,) = noise("a_category_with_a_name_that_goes_on_" * 4, count=1)
     sample = one.sample._replace(defect="a_defect_with_a_name_that_goes_on_" * 4)

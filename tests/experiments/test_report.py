@@ -1,5 +1,6 @@
 """A report: what makes one row, what stays out of it and is said, and the four formats."""
 
+import html
 import io
 import itertools
 import json
@@ -50,6 +51,7 @@ def write(folder: Path, category: str, seed: int = 0, value: float = 0.5, **more
         "sample_set": run["data"] == SAMPLE_SET,
         "code_sha256": run["code_sha256"],
         **dict.fromkeys(METRICS, value),
+        **{name: None for name in run.get("without", ())},
         "label_free": {"image_f1": value / 2, "pixel_f1": value / 4},
         "seconds": {"total": 100 * value},
         "device": "cpu",
@@ -233,6 +235,79 @@ def test_a_partial_row_has_no_average(tmp_path: Path):
     assert rows(tmp_path)["Avg"].notna().all()
     (tmp_path / "runs/resnet18/screw/seed1-k/metrics.json").unlink()
     assert rows(tmp_path)["Avg"].isna().all() and rows(tmp_path)["Screw"].notna().all()
+
+
+def test_a_category_whose_data_cannot_give_a_metric_is_a_dash_and_named_beside_the_average(
+    tmp_path: Path,
+):
+    """A factory without masks of lids, and two seeds of each."""
+    of_pixels = ("pixel_auroc", "pixel_f1", "aupro")
+    for seed, (category, value) in itertools.product((0, 1), {"nut": 0.5, "bolt": 0.7}.items()):
+        write(tmp_path, category, seed, value, data="factory")
+    for seed in (0, 1):
+        write(tmp_path, "lid", seed, 0.3, data="factory", without=of_pixels)
+    sections = {each.metric: each for each in collect(tmp_path).sections}
+    for metric in of_pixels:
+        row = sections[metric].means.loc["ours, resnet18"]
+        assert math.isnan(row["lid"]) and row["Avg"] == pytest.approx(0.6)
+        (source,) = sections[metric].sources
+        assert "average over 2 of 3 categories, without lid" in source
+    assert sections["image_auroc"].means.loc["ours, resnet18", "Avg"] == pytest.approx(0.5)
+    assert "average over" not in sections["image_auroc"].sources.iloc[0]
+    for name in FORMATS:
+        written = report(tmp_path, name)
+        assert "average over 2 of 3 categories" in written
+        assert not re.search(r"\b(nan|none)\b", written, re.IGNORECASE)
+    (tmp_path / "runs/resnet18/nut/seed1-k/metrics.json").unlink()
+    assert rows(tmp_path, "aupro")["Avg"].isna().all(), "a run that is missing is no such reason"
+
+
+STRANGE = (
+    "a|b",
+    "<i>c</i> & d",
+    "e_f $g% #h {i} ~^",
+    "&lt;",
+    "j\nk \\ l",
+    "ü 漢",
+    "m" * 90,
+    "Tile",
+)
+
+
+@every_format
+def test_a_category_may_have_any_name_in_every_format(tmp_path: Path, name: str):
+    for key, category in enumerate(STRANGE):
+        recipe = asdict(recipe_for("resnet18"))
+        place = write(tmp_path, f"c{key}", recipe=recipe, data="<fac|tory>")
+        for file in (place / "metrics.json", place / "run.json"):
+            values = json.loads(file.read_text()) | {"category": category}
+            file.write_text(json.dumps(values))
+    written = report(tmp_path, name)
+    columns = len(STRANGE) + 1
+    if name == "csv":
+        read = pd.read_csv(io.StringIO(written))
+        assert set(read["category"]) == {"Avg", *STRANGE}
+    elif name == "markdown":
+        lines = [line for line in written.splitlines() if line.startswith("|")]
+        assert {line.count("|") for line in lines} == {columns + 2}
+        assert "| &lt;i>c&lt;/i> & d |" in written and " &amp;lt; |" in written
+        assert "### image AUROC, &lt;fac&#124;tory>" in written
+    elif name == "html":
+        heads = re.findall(r"<th>(.*?)</th>", written.partition("</thead>")[0], re.DOTALL)
+        assert {html.unescape(head) for head in heads} == {"", "Avg", *STRANGE}
+    else:
+        code = "\n".join(line for line in written.splitlines() if not line.startswith("%"))
+        cells = [line for line in code.splitlines() if line.endswith(r" \\")]
+        assert {len(re.findall(r"(?<!\\)&", line)) for line in cells} == {columns}
+        text = re.sub(r"\\(?:[\\&%$#_{}]|text\w+{})", "", code)
+        assert not re.search(r"[%#_^~<>|]", text.replace("{!}{%", ""))
+        assert text.count("{") == text.count("}")
+
+
+def test_images_that_are_not_square_are_named_by_both_sides(tmp_path: Path):
+    recipe = asdict(recipe_for("resnet18")) | {"image_size": [192, 256]}
+    write(tmp_path, "nut", data="factory", recipe=recipe)
+    assert "images read at 192 x 256 px" in collect(tmp_path).sections[0].sources.iloc[0]
 
 
 # What did not work

@@ -299,6 +299,28 @@ def test_other_data_is_average_over_its_own_categories_and_only_if_all_are_there
     assert shown[1].split() == ["image", "AUROC", "Avg", "a", "b"]
 
 
+def test_a_category_that_is_none_of_the_fifteen_is_not_dropped_in_silence():
+    own = [metrics(name, 0, 0.5 + place / 10) for place, name in enumerate(("tile", "gear"))]
+    means, _ = tables.table("image_auroc", {"ours": tables.as_runs(own)})
+    assert list(means.columns[-2:]) == ["Zipper", "gear"]
+    assert means.loc["ours", "gear"] == 0.6 and math.isnan(means.loc["ours", "Avg"])
+
+
+def test_no_mean_is_over_what_a_category_cannot_have():
+    """Of lids there are no masks: neither their NaN nor their resamples are in the average."""
+    with_masks = with_replicates(2, 0.02)
+    nothing = {"pixel_auroc": None, "replicates": {"pixel_auroc": np.full(20_000, math.nan)}}
+    lids = [metrics("no masks", seed, 0.5, "factory", **nothing) for seed in (0, 1)]
+    runs = tables.as_runs([*with_masks, *lids])
+    assert tables.lacking(runs, "pixel_auroc") == ["no masks"]
+    assert tables.lacking(runs, "image_auroc") == []
+    row = tables.estimates(runs, "pixel_auroc")
+    alone = tables.estimates(tables.as_runs(with_masks), "pixel_auroc")
+    assert row.loc[["Avg", "gear", "lid"]].equals(alone.loc[["Avg", "gear", "lid"]])
+    assert math.isnan(row["mean"]["no masks"])
+    assert tables.estimates(runs, "image_auroc")["mean"]["Avg"] == pytest.approx(0.7)
+
+
 def test_an_unknown_row_is_refused():
     with pytest.raises(FastFlowError, match="no published row 'paper'"):
         tables.table("image_auroc", {}, ["paper"])

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+import torch.nn.functional as F
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -52,6 +53,8 @@ __all__ = [
 def gallery(evaluation: Evaluation, indices: Sequence[int] | None = None) -> Figure:
     """Show test images beside the truth, the heat map and both on top of each other.
 
+    The truth is left out where anomalous images have no masks.
+
     Args:
         evaluation: Of a test split.
         indices: Which images. Default: of each folder, the one whose score is the median of its
@@ -67,10 +70,16 @@ def gallery(evaluation: Evaluation, indices: Sequence[int] | None = None) -> Fig
         image, anomaly_map = data[index].image, evaluation.maps[index]
         mask = evaluation.masks[index]
         truth = mask[0].float()[..., None].expand(-1, -1, 3).numpy()
-        mixed = outline(overlay(image, anomaly_map), mask)
-        pictures.append([show(image), truth, colour(anomaly_map), mixed])
+        resized = F.interpolate(image[None], mask.shape[1:], mode="area")[0]
+        mixed = outline(overlay(resized, anomaly_map), mask)
+        row = {"image": show(image), "truth": truth}
+        row |= {"heat map": colour(anomaly_map), "overlay": mixed}
+        if not data.has_masks:
+            del row["truth"]
+        pictures.append(row)
     rows = [f"{data.defects[i]}\nscore {evaluation.scores[i]:.2f}" for i in indices]
-    return image_grid(pictures, ["image", "truth", "heat map", "overlay"], rows, data.title)
+    columns = list(pictures[0])
+    return image_grid([list(row.values()) for row in pictures], columns, rows, data.title)
 
 
 def score_histogram(evaluation: Evaluation) -> Figure:
@@ -89,12 +98,12 @@ def score_histogram(evaluation: Evaluation) -> Figure:
 
 
 def roc(evaluation: Evaluation) -> Figure:
-    """Show the ROC curves of images and of pixels, with their areas."""
+    """Show the ROC curves of images and, where their truth is known, of pixels, with areas."""
     figure, axes = one_panel(evaluation.dataset.title)
-    for name, scores, labels in [
-        ("images", evaluation.scores, evaluation.labels),
-        ("pixels", evaluation.maps, evaluation.masks),
-    ]:
+    curves = {"images": (evaluation.scores, evaluation.labels), "pixels": evaluation.pixels}
+    for name, (scores, labels) in curves.items():
+        if not labels.any() and name == "pixels":
+            continue
         fpr, tpr = roc_curve(scores, labels)
         grid = torch.linspace(0, len(fpr) - 1, min(len(fpr), 2000)).long()
         area = float(torch.trapezoid(tpr, fpr))
@@ -280,15 +289,16 @@ def training_curve(history: pd.DataFrame) -> Figure:
 
 def draw_run(evaluation: Evaluation, history: pd.DataFrame | None, folder: Path) -> None:
     """Save a run's gallery, score histogram and ROC curve as PNG files; with a history of its
-    epochs, the training curve, too."""
+    epochs, the training curve, too. A figure for which there are no test images is left out."""
     folder.mkdir(exist_ok=True)
-    figures = {
-        "gallery": gallery(evaluation),
-        "scores": score_histogram(evaluation),
-        "roc": roc(evaluation),
-    }
-    (folder / "training.png").unlink(missing_ok=True)  # perhaps of another method's run
+    figures: dict[str, Figure] = {}
+    if len(evaluation.labels):
+        figures |= {"gallery": gallery(evaluation), "scores": score_histogram(evaluation)}
+    if len(evaluation.labels.unique()) == 2:
+        figures["roc"] = roc(evaluation)
     if history is not None:
         figures["training"] = training_curve(history)
+    for name in ("gallery", "scores", "roc", "training"):
+        (folder / f"{name}.png").unlink(missing_ok=True)  # perhaps of another run
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")

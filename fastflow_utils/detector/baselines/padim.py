@@ -1,5 +1,6 @@
 """PaDiM: a Gaussian of its own for each position."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from fastflow_utils.data.sizes import height_width
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.baselines.moments import moments
 from fastflow_utils.detector.detector import Detector
@@ -65,8 +67,8 @@ class PaDiM(Detector):
             raise FastFlowError(f"channels={channels}: expected a whole number, at least 1")
         super().__init__(backbone, maps=1, smoothing=smoothing, top=top)
         self.channels = channels
-        self.side = max(backbone.sizes)
-        d, positions = min(channels, sum(backbone.channels)), self.side**2
+        self.size = max(map(height_width, backbone.sizes))
+        d, positions = min(channels, sum(backbone.channels)), math.prod(self.size)
         self.register_buffer("chosen", torch.arange(d))
         self.register_buffer("mean", torch.zeros(positions, d))
         self.register_buffer("whitening", torch.eye(d).repeat(positions, 1, 1))
@@ -95,10 +97,9 @@ class PaDiM(Detector):
         """Return M as the one map (B, 1, H_0, W_0), at the size of the finest level."""
         self._check_levels(features)
         z = torch.bmm(self.vectors(features) - self.mean[:, None], self.whitening.mT)
-        return [rearrange(z.norm(dim=2), "(h w) b -> b 1 h w", h=self.side)]
+        return [rearrange(z.norm(dim=2), "(h w) b -> b 1 h w", h=self.size[0])]
 
     def vectors(self, features: Sequence[Tensor]) -> Tensor:
         """Return the chosen channels of each position, (positions, B, channels)."""
-        size = (self.side, self.side)
-        whole = torch.cat([F.interpolate(h, size, mode="nearest") for h in features], dim=1)
+        whole = torch.cat([F.interpolate(h, self.size, mode="nearest") for h in features], dim=1)
         return rearrange(whole[:, self.chosen], "b c h w -> (h w) b c")

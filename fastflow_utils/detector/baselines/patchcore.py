@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from fastflow_utils.data.sizes import height_width
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.detector import Detector, Raw
 from fastflow_utils.detector.features import Features
@@ -78,7 +79,7 @@ class PatchCore(Detector):
         super().__init__(backbone, maps=1, smoothing=smoothing, top=top)
         self.share = share
         self.neighbours = neighbours
-        self.side = max(backbone.sizes[-2:])
+        self.size = max(map(height_width, backbone.sizes[-2:]))
         self.register_buffer("bank", torch.empty(0, sum(backbone.channels[-2:])))
 
     def settings(self) -> dict[str, Any]:
@@ -128,9 +129,10 @@ class PatchCore(Detector):
     def patches(self, features: Sequence[Tensor]) -> Tensor:
         """Return x of each position, (B, positions, C)."""
         self._check_levels(features)
-        size = (self.side, self.side)
         levels = [
-            F.interpolate(F.avg_pool2d(h, 3, 1, 1), size, mode="bilinear", align_corners=False)
+            F.interpolate(
+                F.avg_pool2d(h, 3, 1, 1), self.size, mode="bilinear", align_corners=False
+            )
             for h in features[-2:]
         ]
         return rearrange(torch.cat(levels, dim=1), "b c h w -> b (h w) c")
@@ -156,7 +158,7 @@ class PatchCore(Detector):
         return distance.view(patches.shape[:2]), place.view(patches.shape[:2])
 
     def _map(self, distance: Tensor) -> Tensor:
-        return rearrange(distance, "b (h w) -> b 1 h w", h=self.side)
+        return rearrange(distance, "b (h w) -> b 1 h w", h=self.size[0])
 
     def _weighted(self, patches: Tensor, distance: Tensor, nearest: Tensor) -> Tensor:
         """Return s (B,) by equation 7."""

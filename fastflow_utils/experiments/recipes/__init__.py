@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import yaml
 
 from fastflow_utils.compute import Precision, resolve_precision
+from fastflow_utils.data.sizes import Size, height_width, size_text
 from fastflow_utils.detector.choices import BUNDLED, METHODS, Kernels, blur_reach
 from fastflow_utils.errors import FastFlowError
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fastflow_utils.detector.detector import Detector
     from fastflow_utils.detector.flows import FlowOptions
     from fastflow_utils.detector.model import FastFlow
+    from fastflow_utils.detector.windows import Windows
 
 __all__ = [
     "Recipe",
@@ -54,6 +56,10 @@ class Recipe:
     the same number of gradient steps, whether it has 60 images or 391. ``epochs``, where given,
     overrides it.
 
+    ``image_size`` is H = W, or (H, W). With ``window``, pictures of that size are cut into windows
+    of so many pixels, which share ``overlap`` (:class:`~fastflow_utils.detector.windows.Windows`);
+    ``budget`` then counts windows, and no flow knows positions.
+
     ``upright`` may be "auto": then the run decides it by the normal images, before training
     (:func:`~fastflow_utils.data.pose.lies_anywhere`).
 
@@ -72,7 +78,9 @@ class Recipe:
     method: str = "fastflow"
     backbone: str = BUNDLED
     layers: tuple[int, ...] | None = None
-    image_size: int = 256
+    image_size: Size = 256
+    window: int | None = None
+    overlap: int = 64
     upright: bool | str = False
     steps: int = 8
     kernels: Kernels = "3-1"
@@ -94,8 +102,9 @@ class Recipe:
     precision: Precision = "auto"  # type: ignore[assignment]  # resolved below
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, list):
-            object.__setattr__(self, "layers", tuple(self.layers))
+        for name in ("layers", "image_size"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
         for name, (holds, expected) in self._requirements().items():
             if not holds:
                 given = getattr(self, name)
@@ -105,6 +114,12 @@ class Recipe:
         if self.method != "fastflow":  # one recipe, whatever is said of flows
             for name in set(FLOW_ALONE) - {"precision"}:
                 object.__setattr__(self, name, type(self).__dataclass_fields__[name].default)
+        if not isinstance(self.image_size, int) and len(set(self.image_size)) == 1:
+            object.__setattr__(self, "image_size", self.image_size[0])
+        if self.window is not None:  # it lies anywhere in its picture, and shows a part
+            object.__setattr__(self, "position", False)
+        if self.upright == "auto" and (self.window or not isinstance(self.image_size, int)):
+            object.__setattr__(self, "upright", False)
 
     # No library: attrs checks no ranges in one readable line, and pydantic, which has messages of
     # several, would be one more dependency for these lines.
@@ -128,7 +143,10 @@ class Recipe:
                 isinstance(self.upright, bool) or self.upright == "auto",
                 "true, false or auto",
             ),
-            "image_size": (_is_whole(self.image_size, 32, 4096), "an int from 32 to 4096"),
+            "image_size": (
+                _is_size(self.image_size),
+                "an int from 32 to 16384, or height and width in brackets, such as [192, 256]",
+            ),
             "steps": (_is_whole(self.steps, 1, 256), "an int from 1 to 256"),
             "budget": (_is_whole(self.budget, 1), "an int >= 1"),
             "batch_size": (_is_whole(self.batch_size, 1), "an int >= 1"),
@@ -138,16 +156,43 @@ class Recipe:
             "top": (0 < _number(self.top) <= 1, "a number > 0, at most 1"),
             "learning_rate": (0 < _number(self.learning_rate) <= 1, "a number > 0, at most 1"),
             "weight_decay": (0 <= _number(self.weight_decay) <= 1, "a number from 0 to 1"),
+            "overlap": (_is_whole(self.overlap, 0, 16384), "an int, at least 0"),
             "image_fpr": (0 < _number(self.image_fpr) < 1, "a number between 0 and 1"),
             "pixel_fpr": (0 < _number(self.pixel_fpr) < 1, "a number between 0 and 1"),
         }
         if found["image_size"][0]:
-            is_small = 0 <= _number(self.smoothing) < self.image_size
+            height, width = height_width(self.image_size)
+            side = min(height, width)
+            is_small = 0 <= _number(self.smoothing) < side
             found["smoothing"] = (
-                is_small and blur_reach(self.smoothing) < self.image_size,
-                f"a number from 0 to {(self.image_size - 1) // 3}, a third of the image",
+                is_small and blur_reach(self.smoothing) < side,
+                f"a number from 0 to {(side - 1) // 3}, a third of the image",
             )
+            if self.upright is True and (self.window or height != width):
+                found["upright"] = (False, "false or auto: windows and oblongs cannot be turned")
+            if self.window is not None:
+                found |= self._window_requirements(height, width)
         return found
+
+    def _window_requirements(self, height: int, width: int) -> dict[str, tuple[bool, str]]:
+        sides = [height, width, self.window]
+        fits = all(_is_whole(n, 32) and cast(int, n) % 32 == 0 for n in sides)
+        window, side = cast(int, self.window), min(height, width)
+        return {
+            "window": (
+                fits and window <= side,
+                f"a multiple of 32, at most {side}, in images whose sides are multiples of 32; "
+                f"these are of {size_text((height, width))} px",
+            ),
+            "overlap": (
+                fits and _is_whole(self.overlap, 0, window - 32),
+                f"an int from 0 to the window less 32, {self.window} - 32",
+            ),
+            "method": (
+                self.method in set(METHODS) - {"padim"},
+                f"one of {', '.join(METHODS)}, and with windows not padim, which knows places",
+            ),
+        }
 
     def changed(self, **values: Any) -> "Recipe":
         """Return a copy with other values.
@@ -179,7 +224,7 @@ class Recipe:
             layers=self.layers,
             weights=weights,
             pretrained=pretrained,
-            image_size=self.image_size,
+            image_size=self.window or self.image_size,
             upright=self.upright is True,  # "auto" is for a run, which has images to look at
         )
 
@@ -191,6 +236,15 @@ class Recipe:
         names = ("steps", "kernels", "hidden_ratio", "clamp", "whiten", "position")
         return FlowOptions(**{name: getattr(self, name) for name in names})
 
+    @property
+    def windows(self) -> "Windows | None":
+        """How pictures are cut, if they are."""
+        from fastflow_utils.detector.windows import Windows
+
+        if self.window is None:
+            return None
+        return Windows(self.image_size, self.window, self.overlap)
+
     def build_model(self, backbone: "Backbone", seed: int = 0) -> "Detector":
         """Return the method's model on top of ``backbone``, which has learnt nothing yet."""
         if self.method == "fastflow":
@@ -200,7 +254,7 @@ class Recipe:
         model: Detector = method_class(self.method)(
             backbone, smoothing=self.smoothing, top=self.top
         )
-        return model
+        return model.read_as(windows=self.windows)
 
     def build_fastflow(self, backbone: "Backbone", seed: int = 0) -> "FastFlow":
         """Return the untrained flows on top of ``backbone``, whatever the method."""
@@ -213,7 +267,7 @@ class Recipe:
             top=self.top,
             precision=self.precision,
             seed=seed,
-        )
+        ).read_as(windows=self.windows)
 
     def epochs_for(self, images: int) -> int:
         """Return how many epochs a training set of so many images gets: none, without a flow.
@@ -238,8 +292,8 @@ class Recipe:
     def save(self, path: Path | str) -> None:
         """Write the recipe as YAML, which ``--config`` reads."""
         values = dataclasses.asdict(self)
-        if self.layers is not None:
-            values["layers"] = list(self.layers)
+        for name, value in values.items():
+            values[name] = list(value) if isinstance(value, tuple) else value
         Path(path).write_text(yaml.safe_dump(values, sort_keys=False))
 
 
@@ -259,7 +313,7 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     # Before there were these fields, a step took all positions, no flow knew them, no image was
     # turned, and FastFlow was the only method.
     before = {"method": "fastflow", "positions": None, "position": False, "upright": False}
-    values = before | {"folds": None} | dict(values)
+    values = before | {"folds": None, "window": None, "overlap": 64} | dict(values)
     if missing := set(_DEFAULTS) - set(values):
         raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
     return Recipe(**_known(values))
@@ -316,6 +370,11 @@ def as_folder(backbone: str) -> str:
 
 def _is_whole(value: object, least: int, most: int = 10**9) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_size(value: object) -> bool:
+    sides = value if isinstance(value, tuple) and len(value) == 2 else (value,)
+    return all(_is_whole(side, 32, 16384) for side in sides)
 
 
 def _number(value: object) -> float:

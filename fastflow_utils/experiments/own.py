@@ -1,0 +1,304 @@
+"""From a folder of somebody's own pictures to a detector: looked at, read as they are, trained.
+
+Nothing here is needed for a data set in a known layout: :func:`fastflow_utils.experiments.run.run`
+takes those. Plain pictures have no split, no masks, any shape and any flaw, so they are surveyed
+first, their shape is kept, and every one of them is scored by a model that has not seen it.
+"""
+
+import dataclasses
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastflow_utils.data.depth import depth_of
+from fastflow_utils.data.images import checked_size
+from fastflow_utils.data.listing import GOOD, Item, Listing, first_few
+from fastflow_utils.data.pictures import survey
+from fastflow_utils.data.region import read_region
+from fastflow_utils.data.sizes import Size, height_width, size_text, sizes_of
+from fastflow_utils.errors import FastFlowError
+from fastflow_utils.experiments.survey_page import suspects, write_survey
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fastflow_utils.experiments.recipes import Recipe
+    from fastflow_utils.experiments.run import Run
+
+__all__ = ["Reading", "looked_at", "own_run", "reading_of", "split_by"]
+
+GRID = 32  # as of detector.windows
+TARGET = 256**2  # pixels of a picture that is read whole
+SIZES = range(3 * GRID, 20 * GRID, GRID)
+SMALLEST = 12  # pixels, as read, of the smallest defect that matters: three strides of 4
+FOLDS = 5
+TEST_SHARE = 0.2
+
+
+# How pictures are read --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read, as fields of a recipe, and in words."""
+
+    image_size: Size
+    window: int | None
+    overlap: int
+    text: str
+
+
+def reading_of(
+    size: tuple[int, int],
+    *,
+    window: int | None = None,
+    overlap: int = 64,
+    smallest: float | None = None,
+) -> Reading:
+    """Return how pictures of a size are to be read, with their shape kept.
+
+    Read whole, they have about as many pixels as 256 x 256. With windows they keep the size of
+    their files, up to a multiple of 32; with ``smallest`` they are shrunk so far that a defect of
+    so many pixels of the file still covers 12, three positions of the finest features, and are
+    cut into windows where they are larger than one.
+
+    Args:
+        size: (H, W) of the files.
+        window: Side of a window, pixels as read.
+        overlap: What two windows share, at least.
+        smallest: Pixels of the file that the smallest defect that matters is across.
+
+    Raises:
+        FastFlowError: The smallest defect has no size, or a window is larger than the pictures.
+
+    Example:
+        >>> reading_of((3000, 4000)).image_size
+        (192, 256)
+        >>> reading_of((3000, 4000), smallest=48).image_size
+        (736, 992)
+    """
+    height, width = size
+    if smallest is not None and not 1 <= smallest <= max(size):
+        raise FastFlowError(
+            f"a smallest defect of {smallest:g} px in pictures of {size_text(size)} px: expected "
+            "its width in pixels of the file"
+        )
+    scale = min(1.0, SMALLEST / smallest) if smallest else 1.0
+    if window is None and (smallest is None or scale * scale * height * width <= TARGET):
+        read: Size = _whole(height, width)
+        return Reading(read, None, overlap, f"read whole at {size_text(read)} px")
+    side = window or 256
+    rows, columns = (max(GRID, GRID * round(scale * n / GRID)) for n in size)
+    if min(rows, columns) < side:
+        raise FastFlowError(
+            f"windows of {side} px in pictures of {size_text(size)} px, read at "
+            f"{rows} x {columns} px: expected pictures that are larger than a window; take a "
+            f"smaller one (a multiple of {GRID}), or none"
+        )
+    read = (rows, columns) if rows != columns else rows
+    text = f"read at {size_text(read)} px, in windows of {side} px that share {overlap} px or more"
+    return Reading(read, side, overlap, text)
+
+
+def _whole(height: int, width: int) -> Size:
+    """Return the multiples of 32 of nearly this shape, and nearly the usual number of pixels."""
+
+    def unlike(h: int, w: int) -> float:
+        shape = abs(math.log((h / w) / (height / width)))
+        return shape + 0.1 * abs(math.log(h * w / TARGET))
+
+    rows, columns = min(((h, w) for h in SIZES for w in SIZES), key=lambda hw: unlike(*hw))
+    return rows if rows == columns else (rows, columns)
+
+
+# Which pictures ---------------------------------------------------------------------------------
+
+
+def split_by(found: Listing, rule: str) -> Listing:
+    """Return a listing whose good test pictures are the last ones, or whole groups of them.
+
+    Pictures of one batch, day or part are alike: with some of it in training, those in the test
+    look easier than tomorrow's will be.
+
+    Args:
+        found: With good pictures in any split.
+        rule: "order", for the last fifth by name; or a regular expression with one group, such as
+            ``(\\d{4}-\\d\\d-\\d\\d)`` or ``batch(\\d+)``, which is searched in each picture's
+            path: the last groups, with a fifth of the pictures or more, are the test.
+
+    Raises:
+        FastFlowError: The expression is none, fits no picture or some only, or leaves nothing to
+            learn from.
+
+    Example:
+        >>> items = [Item(Path(f"day{d}/{n}.png"), "train", "good") for d in (1, 2) for n in "ab"]
+        >>> found = split_by(Listing("folders", Path("."), "nut", tuple(items)), r"day(\\d)")
+        >>> [item.path.as_posix() for item in found.of("test")]
+        ['day2/a.png', 'day2/b.png']
+    """
+    good = sorted((item for item in found.items if not item.label), key=lambda one: one.path)
+    keys = {item.path: _key(found, item, rule) for item in good}
+    groups = sorted(set(keys.values())) if rule != "order" else []
+    if rule == "order":
+        count = max(1, round(TEST_SHARE * len(good)))
+        test = {item.path for item in good[-count:]}
+        note = f"the last {count} good pictures by name are the test"
+    else:
+        chosen: list[str] = []
+        while groups and sum(keys[i.path] in chosen for i in good) < TEST_SHARE * len(good):
+            chosen.insert(0, groups.pop())
+        test = {path for path, key in keys.items() if key in chosen}
+        note = f"the good pictures of {first_few(chosen)} are the test, by {rule}"
+    if len(test) >= len(good) - 1:
+        raise FastFlowError(
+            f"split by {rule}: {len(good) - len(test)} of {len(good)} good pictures are left to "
+            "learn from, expected at least two; take a rule with more groups"
+        )
+    items = [
+        item if item.label else item._replace(split="test" if item.path in test else "train")
+        for item in found.items
+    ]
+    items.sort(key=lambda item: (item.split, item.defect, item.path))
+    return dataclasses.replace(found, items=tuple(items), notes=(*found.notes, note))
+
+
+def _key(found: Listing, item: Item, rule: str) -> str:
+    if rule == "order":
+        return ""
+    name = found.name(item.path)
+    try:
+        fits = re.search(rule, name)
+    except re.error as error:
+        raise FastFlowError(
+            f"split by {rule}: no regular expression ({error}); expected one with a group, or the "
+            "word order"
+        ) from error
+    if fits is None or not fits.groups() or fits.group(1) is None:
+        raise FastFlowError(
+            f"split by {rule}: nothing in {name}; expected an expression whose first group is "
+            "found in the path of every good picture"
+        )
+    return fits.group(1)
+
+
+def looked_at(found: Listing) -> "tuple[Listing, pd.DataFrame, list[Path]]":
+    """Return the listing without what cannot be learnt from, the survey, and the files of it.
+
+    Left out are pictures that cannot be read, and near duplicates of others: a twin in another
+    fold would score its like as one that was learnt from.
+    """
+    files = [item.path for item in found.of("train")]
+    table = survey(files, depth_of(files).white)
+    out = {
+        path: "unreadable" if "unreadable" in remark else "near duplicate"
+        for path, remark in zip(files, table["remark"], strict=True)
+        if "unreadable" in remark or "near duplicate" in remark
+    }
+    out |= {item.path: "unreadable" for item in found.of("test") if not _is_readable(item.path)}
+    kept = tuple(item for item in found.items if item.path not in out)
+    notes = list(found.notes)
+    for reason in ("unreadable", "near duplicate"):
+        names = [found.name(path) for path, why in out.items() if why == reason]
+        if names:
+            notes.append(f"left out, {reason}: {first_few(names)}")
+    return dataclasses.replace(found, items=kept, notes=tuple(notes)), table, files
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        checked_size(path)
+    except FastFlowError:
+        return False
+    return True
+
+
+# All of it --------------------------------------------------------------------------------------
+
+
+def own_run(
+    found: Listing,
+    recipe: "Recipe",
+    output: Path | str,
+    *,
+    window: int | None = None,
+    overlap: int = 64,
+    smallest: float | None = None,
+    image_size: Size | None = None,
+    region: str | None = None,
+    **options: Any,
+) -> "Run":
+    """Survey pictures, choose how to read them, train, and score each by a model new to it.
+
+    Writes what :func:`~fastflow_utils.experiments.run.run_on` writes, with the survey's page and
+    table, in which probable anomalies among the good pictures are marked.
+
+    Args:
+        found: The pictures, from plain folders or a table.
+        recipe: Its image size, windows and folds are set here, folds unless it has some.
+        output: Made if it is missing.
+        window, overlap, smallest: As for :func:`reading_of`.
+        image_size: H = W or (H, W), where the size of reading is not to be chosen.
+        region: As for :func:`~fastflow_utils.data.region.read_region`.
+        **options: Further ones of ``run_on``.
+
+    Raises:
+        FastFlowError: As there, or for fewer than two good pictures; before training where that
+            is possible.
+    """
+    found, table, files = looked_at(found)
+    train = [item.path for item in found.of("train") if item.defect == GOOD]
+    if len(train) < 2:
+        raise FastFlowError(
+            f"{len(train)} good pictures to learn from: expected at least two, better 30 or more"
+        )
+    sizes = sizes_of(train)
+    usual = sizes.most_common(1)[0][0]
+    where = None if region is None else read_region(region, usual)
+    if image_size is None:
+        reading = reading_of(usual, window=window, overlap=overlap, smallest=smallest)
+    else:
+        reading = Reading(image_size, window, overlap, f"read at {size_text(image_size)} px")
+    recipe = recipe.changed(
+        image_size=reading.image_size,
+        window=reading.window,
+        overlap=reading.overlap,
+        folds=recipe.folds or min(FOLDS, len(train)),
+    )
+    notes = (*found.notes, reading.text, *_squeezed(sizes, reading.image_size))
+    found = dataclasses.replace(found, notes=notes)
+
+    from fastflow_utils.experiments.run import run_on  # here: mistakes are told before torch
+
+    result = run_on(recipe, found, output, region=where, region_text=region or "", **options)
+    scores = dict(zip(files, [math.nan] * len(files), strict=True))
+    images, own = result.model.normal_images, result.model.normal_scores
+    assert images is not None and own is not None, "fit has set them"
+    scores |= {train[i]: s for i, s in zip(images.tolist(), own.tolist(), strict=True)}
+    values = np.array(list(scores.values()))
+    write_survey(table, files, output, values, white=result.model.white)
+    marked = [found.name(path) for path, odd in zip(files, suspects(values), strict=True) if odd]
+    if marked:
+        result.metrics["notes"].append(
+            f"probably anomalous among the good pictures: {first_few(marked)}; look at them in "
+            "survey.html, take away what is not good, and run again"
+        )
+    return result
+
+
+def _squeezed(sizes: Counter[tuple[int, int]], image_size: Size) -> list[str]:
+    """Return a sentence if pictures change their shape when they are read."""
+    height, width = height_width(image_size)
+    changes = {size: (height / width) / (size[0] / size[1]) - 1 for size in sizes}
+    odd = {size: change for size, change in changes.items() if abs(change) > 0.02}
+    if not odd:
+        return []
+    most = max(odd, key=lambda size: abs(odd[size]))
+    return [
+        f"squeezed: {sum(sizes[size] for size in odd)} of {sum(sizes.values())} pictures change "
+        f"their shape, most one of {size_text(most)} px, by {abs(odd[most]):.0%}"
+    ]
