@@ -5,12 +5,14 @@
 
 import hashlib
 import os
+import random
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from fastflow_utils.compute import check_seed
 from fastflow_utils.data.images import sha256
 from fastflow_utils.errors import FastFlowError
 
@@ -91,6 +93,50 @@ class Listing:
         """A file's name for people: below the category's folder, where it lies there."""
         inside = path.is_relative_to(self.folder)
         return (path.relative_to(self.folder) if inside else path).as_posix()
+
+    def without(self, names: Iterable[str]) -> "Listing":
+        """Return this listing without the pictures of these names, as :meth:`name` has them.
+
+        Raises:
+            FastFlowError: There is no picture of such a name.
+        """
+        left_out = set(names)
+        known = {self.name(item.path) for item in self.items}
+        if unknown := left_out - known:
+            raise FastFlowError(f"no picture '{min(unknown)}' in {self.folder} to leave out")
+        kept = tuple(item for item in self.items if self.name(item.path) not in left_out)
+        return replace(self, items=kept)
+
+    def holding_out(self, share: float, seed: int = 0) -> "Listing":
+        """Return this listing with some of the good pictures to learn from in the test split.
+
+        Args:
+            share: How many of them, in (0, 1); at least one is held out and two are learnt from.
+            seed: Fixes which; they are drawn at random.
+
+        Raises:
+            FastFlowError: There are fewer than three, or share or seed is out of range.
+
+        Example:
+            >>> items = [Item(Path(f"{n}.png"), "train", "good") for n in range(10)]
+            >>> found = Listing("folders", Path("."), "nut", tuple(items)).holding_out(0.4)
+            >>> len(found.of("train")), len(found.of("test"))
+            (6, 4)
+        """
+        train = self.of("train")
+        if len(train) < 3:
+            raise FastFlowError(
+                f"{len(train)} good pictures in {self.folder}: expected at least three, two to "
+                "learn from and one to hold out"
+            )
+        if not 0 < share < 1:
+            raise FastFlowError(f"share={share}: expected a share between 0 and 1")
+        count = min(max(1, round(share * len(train))), len(train) - 2)
+        chosen = random.Random(check_seed(seed)).sample(train, count)
+        held_out = {item.path for item in chosen}
+        items = [i._replace(split="test") if i.path in held_out else i for i in self.items]
+        items.sort(key=lambda item: item.split == "test")  # stable: the order within stays
+        return replace(self, items=tuple(items))
 
     def digest(self) -> str:
         """Return one sha256 for all: where each file lies, its bytes, and what it is said to be.

@@ -1,12 +1,10 @@
-"""From a plain folder of somebody's own pictures to MVTec AD's layout.
+"""Somebody's own pictures, looked at before a detector learns from them.
 
-:func:`survey` says which pictures of a folder are not like the others before a detector learns
-from them; :func:`arrange` copies the rest into the layout that the package reads.
+:func:`survey` says which of them are not like the others; :func:`example` makes a folder of them.
 """
 
 import os
-import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +12,13 @@ import pandas as pd
 from PIL import Image, ImageFilter
 from scipy.ndimage import laplace
 
-from fastflow_utils.compute import check_seed
 from fastflow_utils.data.finding import find_images
 from fastflow_utils.data.images import Strips, open_image
 from fastflow_utils.data.sample_set import defects, render
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
-__all__ = ["arrange", "example", "survey"]
+__all__ = ["example", "survey"]
 
 COLUMNS = ["width", "height", "brightness", "sharpness", "twin", "remark"]
 DARK, BRIGHT, BLURRED = 0.7, 1.4, 0.5  # of the median
@@ -205,72 +202,6 @@ def _without_own(at: int, distance: np.ndarray) -> np.ndarray:
     places = np.arange(len(distance))
     distance[places, at + places] = np.inf
     return distance
-
-
-def arrange(
-    pictures: Path | str,
-    root: Path | str,
-    category: str = "mine",
-    *,
-    hold_out: float = 0.3,
-    leave_out: Collection[str] = (),
-    seed: int = 0,
-) -> Path:
-    """Copy a folder of good pictures into MVTec AD's layout, some of them held out.
-
-    They become ``ROOT/<category>/train/good`` and, those held out at random,
-    ``ROOT/<category>/test/good``, each under its own name and byte for byte. Pictures of damage,
-    if there are any, belong into ``ROOT/<category>/test/<defect>``, with a mask each in
-    ``ROOT/<category>/ground_truth/<defect>``.
-
-    Args:
-        pictures: A folder of good pictures, found as :func:`survey` finds them.
-        root: Made if it is missing.
-        category: The name of the new category's folder; it must not exist yet.
-        hold_out: The share of pictures that training does not see, in (0, 1).
-        leave_out: Names of files to copy nowhere, as :func:`survey` has them, such as near
-            duplicates: a picture in training and its twin among those held out make a detector
-            look better than it is.
-        seed: Fixes which are held out.
-
-    Returns:
-        The root, for :class:`~fastflow_utils.data.mvtec.MVTecAD`.
-
-    Raises:
-        FastFlowError: There are fewer than three pictures, a name in ``leave_out`` is not there,
-            the share or the seed is out of range, or the category's folder exists.
-
-    Example:
-        >>> import tempfile
-        >>> from fastflow_utils.data.mvtec import MVTecAD
-        >>> from fastflow_utils.data.sample_set import make
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = make(folder, ["screw"], size=64, train=10, good=0, per_defect=0)
-        ...     root = arrange(Path(folder) / "screw" / "train" / "good", folder)
-        ...     len(MVTecAD(root, "mine", "train")), len(MVTecAD(root, "mine", "test"))
-        (7, 3)
-    """
-    files, home = _files(pictures), Path(root).expanduser() / category
-    if unknown := set(leave_out) - set(files):
-        raise FastFlowError(f"no picture {min(unknown)!r} in {pictures} to leave out")
-    files = {name: file for name, file in files.items() if name not in leave_out}
-    if len(files) < 3:
-        raise FastFlowError(
-            f"{len(files)} pictures of {pictures} to arrange: expected at least three, two to "
-            "learn from and one to hold out"
-        )
-    if not 0 < hold_out < 1:
-        raise FastFlowError(f"hold_out={hold_out}: expected a share between 0 and 1")
-    check_seed(seed)
-    if home.exists():
-        raise FastFlowError(f"{home} exists already: delete it or choose another category's name")
-    count = min(max(1, round(hold_out * len(files))), len(files) - 2)
-    held_out = set(np.random.default_rng(seed).permutation(len(files))[:count].tolist())
-    for number, (name, file) in enumerate(files.items()):
-        place = home / ("test" if number in held_out else "train") / "good" / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
-    return home.parent
 
 
 def example(

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -100,27 +100,29 @@ def fit(
             done so far have made it, for whoever catches this.
     """
     _check(epochs, batch_size, positions, learning_rate, weight_decay, image_fpr, pixel_fpr)
-    features = features_for(model, data)
+    given = features_for(model, data)
     rates = (image_fpr, pixel_fpr)
     options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
     options |= {"positions": positions, "weight_decay": weight_decay}
     options |= {"learning_rate": learning_rate}
     if folds is not None:
-        _prepare_for_twins(model, len(features))
+        _prepare_for_twins(model, len(given))
         last = {"after_epoch": after_epoch}
-        course = model.fit_in_folds(features, folds, seed, *rates, last=last, **options)
+        course = model.fit_in_folds(given, folds, seed, *rates, last=last, **options)
         return cast("pd.DataFrame", course)
     order = torch.Generator().manual_seed(check_seed(seed))
     if not 0 <= held_out_share < 1:
         raise FastFlowError(f"held_out_share={held_out_share}: expected a share from 0 to below 1")
-    if isinstance(features, WindowedPictures):
-        return _fit_on_windows(
-            model, features, held_out_share, rates, seed, **options, after_epoch=after_epoch
-        )
     if held_out_share:
-        images, held_out = hold_out(len(features), order, held_out_share)
+        images, held_out = hold_out(len(given), order, held_out_share)
     else:
-        images, held_out = torch.arange(len(features)), torch.arange(0)
+        images, held_out = torch.arange(len(given)), torch.arange(0)
+    watched = held_out
+    if isinstance(given, Features):
+        features = given
+    else:  # learn from windows; what is held out is calibrated on whole, and has no features
+        features = given.subset(images)
+        images, watched = torch.arange(len(features)), torch.arange(0)
     batches = math.ceil(len(images) / batch_size)
     parameters = list(model.flows.parameters())
     if not parameters:
@@ -160,26 +162,22 @@ def fit(
         means: list[float] = (total / len(images)).tolist()
         return means
 
-    def held_out_batches(size: int = 16) -> Iterator[list[Tensor]]:
-        return (features[index] for index in held_out.split(size))
-
     def held_out_loss() -> float:
         """Return the mean over held-out images and levels."""
-        if not len(held_out):
+        if not len(watched):
             return math.nan
         watch = torch.no_grad()(loss)  # inside, for each thread has a switch of its own
         with in_threads(levels, model.device) as each:
             seen = [
-                torch.stack(list(each(watch, range(levels), batch)), dim=1)
-                for batch in held_out_batches(batch_size)
+                torch.stack(list(each(watch, range(levels), features[index])), dim=1)
+                for index in watched.split(batch_size)
             ]
         return torch.cat(seen).mean().item()
 
     def calibrate() -> None:
         model.eval()
         if len(held_out):
-            model.calibrate(held_out_batches(), image_fpr, pixel_fpr)
-            model.normal_images = held_out
+            model.calibrate_by(model.seen_of(given, held_out), *rates, held_out)
 
     first = features[images[:32]]  # ActNorm measures mean and variance on many images
     if not all(h.isfinite().all() for h in first):
@@ -239,33 +237,6 @@ def fit(
     import pandas as pd  # here: a second of what nothing before needs
 
     return pd.DataFrame(history)
-
-
-def _fit_on_windows(
-    model: FastFlow,
-    pictures: WindowedPictures,
-    share: float,
-    rates: tuple[float, float],
-    seed: int,
-    **options: Any,
-) -> "pd.DataFrame":
-    """Train on windows of all pictures but a share, which whole ones are then calibrated on."""
-    order = torch.Generator().manual_seed(check_seed(seed))
-    images, held_out = hold_out(len(pictures), order, share)
-
-    def calibrate() -> None:
-        model.calibrate_by(model.seen_of(pictures, held_out), *rates, held_out)
-
-    model.forget_thresholds()
-    try:
-        history = fit(
-            model, pictures.subset(images), held_out_share=0, seed=seed, folds=None, **options
-        )
-    except KeyboardInterrupt:
-        calibrate()
-        raise
-    calibrate()
-    return history
 
 
 def _prepare_for_twins(model: FastFlow, images: int) -> None:

@@ -57,6 +57,8 @@ class Windows:
 
     def __post_init__(self) -> None:
         height, width = height_width(self.size)
+        # One way to say it, from JSON as well: windows are compared.
+        object.__setattr__(self, "size", height if height == width else (height, width))
         if any(value % GRID or value < GRID for value in (height, width, self.side)):
             raise FastFlowError(
                 f"windows of {self.side} px in pictures of {size_text(self.size)} px: expected "

@@ -42,6 +42,7 @@ from fastflow_utils.experiments.run import run
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "windows.json"
 PAGE = HERE / "README.md"
+README = HERE.parent.parent / "README.md"
 CATEGORIES = ("leather", "metal_nut", "pill")
 SIDE, SIZES, SMALL = 1024, (3, 4, 6, 8, 10, 16, 24, 48), 12
 CONTRAST = 0.3
@@ -206,6 +207,25 @@ def tables(store: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(store: dict[str, Any]) -> str:
+    """Return the README's sentences."""
+    rows = []
+    for reading, words in {"squeezed": "read at 256 px", "windows": "with windows"}.items():
+        count, total = small(store["spots"], reading)
+        low, high = binomtest(count, total).proportion_ci()
+        took = store["milliseconds"][reading]
+        rows.append(
+            f"{words} {count} of {total} ({count / total:.2f}, {low:.2f} to {high:.2f}; {took:.0f} "
+            "ms a picture)"
+        )
+    return (
+        f"What windows are for: of spots below {SMALL} pixels on pictures of {SIDE} px (sample "
+        f"set, three categories), at {100 * ALARMS:g} % false alarms, {rows[0]} are found, and "
+        f"{rows[1]}. [The benchmark page](tests/benchmarks/README.md#windows) has every size, and "
+        "real screws."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="holds screw, as MVTec AD has it")
@@ -228,9 +248,11 @@ def main() -> None:
     if not arguments.tables:
         store["milliseconds"] = milliseconds(arguments.folder)
         machine = f"{torch.get_num_threads()} cores of an {cpu()}"
+        store["each"] = EACH
         store["machine"] = f"{machine}, convolutions in {resolve_precision()}"
         STORE.write_text(json.dumps(store, indent=1) + "\n")
     PAGE.write_text(written(PAGE.read_text(), tables(store), "windows"))
+    README.write_text(written(README.read_text(), summary(store), "small"))
     print(tables(store))
     (squeezed, _), (windows, _) = (small(store["spots"], name) for name in SPOTS)
     stop_if_missed(at_least("small spots found with windows", windows, 2 * max(1, squeezed)))

@@ -10,8 +10,9 @@ import torch
 from PIL import Image, ImageFilter
 
 from fastflow_utils.data import pictures
-from fastflow_utils.data.mvtec import MVTecAD
-from fastflow_utils.data.pictures import arrange, example, survey
+from fastflow_utils.data.mvtec import Pictures
+from fastflow_utils.data.pictures import example, survey
+from fastflow_utils.data.readers import from_folders
 from fastflow_utils.data.sample_set import CATEGORIES, render
 from fastflow_utils.errors import FastFlowError
 
@@ -219,55 +220,48 @@ def test_nothing_to_look_at(tmp_path: Path):
         survey(tmp_path)
 
 
-def test_arranged_pictures_are_the_same_bytes_and_in_one_split(folder: Path, tmp_path: Path):
-    root = arrange(folder, tmp_path / "data", "cables", hold_out=0.25, leave_out={"03.jpg"})
-    train, test = (MVTecAD(root, "cables", split, 64) for split in ("train", "test"))
+def test_held_out_pictures_are_in_one_split_and_none_is_lost(folder: Path):
+    listed = from_folders(folder).without(["03.jpg"]).holding_out(0.25)
+    train, test = (Pictures(listed, split, 64) for split in ("train", "test"))
     names = [path.name for path in [*train.paths, *test.paths]]
     assert (len(train), len(test)) == (8, 3)
     assert sorted(names) == sorted({path.name for path in folder.iterdir()} - {"03.jpg"})
-    for path in [*train.paths, *test.paths]:
-        assert path.read_bytes() == (folder / path.name).read_bytes()
     assert set(test.labels) == {0} and torch.isfinite(train[0].image).all()
 
 
-def test_folders_below_are_arranged_too_and_no_name_replaces_another(folder: Path, tmp_path: Path):
+def test_the_survey_and_the_listing_name_pictures_alike(folder: Path):
     (folder / "late").mkdir()
     picture("cable", 30).save(folder / "late" / "03.jpg")
-    root = arrange(folder, tmp_path / "data", leave_out=["03.jpg"])
-    kept = sorted(path.name for path in root.rglob("*.*"))
-    assert len(kept) == 12 and kept.count("03.jpg") == 1
-    assert [path.parent.name for path in root.rglob("03.jpg")] == ["late"]
+    listed = from_folders(folder)
+    assert {listed.name(item.path) for item in listed.items} == set(survey(folder).index)
+    kept = listed.without(["03.jpg"])
+    assert [i.path.parent.name for i in kept.items if i.path.name == "03.jpg"] == ["late"]
 
 
-def test_the_seed_decides_which_are_held_out(folder: Path, tmp_path: Path):
-    def held_out(name: str, seed: int) -> list[str]:
-        root = arrange(folder, tmp_path, name, seed=seed)
-        return [path.name for path in MVTecAD(root, name, "test").paths]
+def test_the_seed_decides_which_are_held_out(folder: Path):
+    def held_out(seed: int) -> list[str]:
+        return [item.path.name for item in from_folders(folder).holding_out(0.3, seed).of("test")]
 
-    assert held_out("a", 0) == held_out("b", 0) != held_out("c", 1)
+    assert held_out(0) == held_out(0) != held_out(1)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.01, 1), (0.99, 10)])
-def test_both_splits_get_something(folder: Path, tmp_path: Path, share: float, expected: int):
-    root = arrange(folder, tmp_path, hold_out=share)
-    assert len(MVTecAD(root, "mine", "test")) == expected
+def test_both_splits_get_something(folder: Path, share: float, expected: int):
+    assert len(from_folders(folder).holding_out(share).of("test")) == expected
 
 
-def test_arranging_refuses(folder: Path, tmp_path: Path):
+def test_holding_out_refuses(folder: Path):
+    listed = from_folders(folder)
+    names = [path.name for path in folder.iterdir()]
     with pytest.raises(FastFlowError, match="at least three"):
-        arrange(folder, tmp_path, leave_out=[path.name for path in folder.iterdir()][:10])
+        listed.without(names[:10]).holding_out(0.5)
     with pytest.raises(FastFlowError, match=r"no picture 'x.png'"):
-        arrange(folder, tmp_path, leave_out=["x.png"])
+        listed.without(["x.png"])
     for share in (0.0, 1.0):
-        with pytest.raises(FastFlowError, match="hold_out"):
-            arrange(folder, tmp_path, hold_out=share)
+        with pytest.raises(FastFlowError, match="share"):
+            listed.holding_out(share)
     with pytest.raises(FastFlowError, match="seed -1"):
-        arrange(folder, tmp_path, seed=-1)
-    arrange(folder, tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(FastFlowError, match="exists already"):
-        arrange(folder, tmp_path)
-    assert sorted(tmp_path.rglob("*")) == before
+        listed.holding_out(0.5, -1)
 
 
 @pytest.mark.parametrize("category", ["cable", "grid"])  # grid: a monochrome camera

@@ -38,15 +38,30 @@ for name in ("small", "large"):
 print(peak() - before)
 """
 
+WINDOWS = """
+from PIL import Image
+from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.flows import FlowOptions
+from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.windows import Windows
+
+model = FastFlow(Backbone("efficientnet_lite0", image_size=128), FlowOptions(steps=1)).eval()
+for size in (128, 1024), (2400, 3200):
+    before = peak()
+    model.read_as(windows=Windows(size, 128, 32)).predict(sys.argv[1])
+print(peak() - before)
+"""
+
 METRICS = """
 import torch
+from types import SimpleNamespace
 from fastflow_utils.detector.evaluation import Evaluation
 
 for side in (20, int(sys.argv[1])):
     masks = torch.zeros(10, 1, side, side, dtype=torch.bool)
     masks[5:, :, :10, :10] = True
     maps = torch.rand(masks.shape)
-    of = dict(dataset=None, image_threshold=0.5, pixel_threshold=0.5)
+    of = dict(dataset=SimpleNamespace(has_masks=True), image_threshold=0.5, pixel_threshold=0.5)
     labels = torch.arange(10) // 5
     evaluation = Evaluation(maps=maps, masks=masks, labels=labels, scores=torch.rand(10), **of)
     before = peak()
@@ -77,6 +92,16 @@ def test_large_pictures_take_little_more_than_their_own_pixels(tmp_path):
         for mode, picture in pictures.items():
             picture.save(tmp_path / name / f"{mode[0] + mode[-1]}.png", compress_level=1)
     assert growth(PREDICT, tmp_path) / side**2 < 16
+
+
+def test_windows_of_a_large_picture_are_never_all_in_memory(tmp_path):
+    """At most 16 bytes a pixel: Pillow's four, four of the resized picture, and maps.
+
+    As floats alone the windows of this picture are 12 bytes a pixel and more, for they overlap;
+    the features of all of them are 20. So 30 megapixels take less than half a gigabyte.
+    """
+    Image.new("RGB", (3000, 2200), "grey").save(tmp_path / "large.png", compress_level=1)
+    assert growth(WINDOWS, tmp_path / "large.png") / (2400 * 3200) < 16
 
 
 def test_metrics_need_no_copy_of_all_pixels_and_keep_none():

@@ -587,7 +587,7 @@ def test_features_of_other_images_are_refused(backbone, tiny, tmp_path, monkeypa
 
 
 def test_ctrl_c_while_the_thresholds_are_set_keeps_the_training(backbone, monkeypatch):
-    model, calibrate, calls = FastFlow(backbone, FlowOptions(steps=1)), FastFlow.calibrate, []
+    model, calibrate, calls = FastFlow(backbone, FlowOptions(steps=1)), FastFlow.calibrate_by, []
 
     def press(self, *arguments):
         calls.append(1)
@@ -595,7 +595,7 @@ def test_ctrl_c_while_the_thresholds_are_set_keeps_the_training(backbone, monkey
             raise KeyboardInterrupt
         calibrate(self, *arguments)
 
-    monkeypatch.setattr(FastFlow, "calibrate", press)
+    monkeypatch.setattr(FastFlow, "calibrate_by", press)
     with pytest.raises(KeyboardInterrupt):
         fit(model, dependent(), epochs=1)
     assert model.image_threshold.isfinite()

@@ -142,8 +142,8 @@ def changed(**options: Any) -> Callable[[Replace], Replace]:
 
 
 def swapped(real: Replace) -> Replace:
-    def calibrate(self: FastFlow, batches: Any, image_fpr: float, pixel_fpr: float) -> None:
-        real(self, batches, pixel_fpr, image_fpr)
+    def calibrate(self: FastFlow, seen: Any, image_fpr: float, pixel_fpr: float, *more: Any):
+        real(self, seen, pixel_fpr, image_fpr, *more)
 
     return calibrate
 
@@ -154,7 +154,7 @@ def first_batch_alone(real: Replace) -> Replace:
 
 # What `fit` uses, what stands in its place, and the check that must fail.
 MISTAKES: dict[str, tuple[Any, str, Callable[[Replace], Replace], Check]] = {
-    "thresholds swapped": (FastFlow, "calibrate", swapped, CHECKS[0]),
+    "thresholds swapped": (FastFlow, "calibrate_by", swapped, CHECKS[0]),
     "weight decay ignored": (torch.optim, "AdamW", changed(weight_decay=0.0), CHECKS[1]),
     "decay always the default": (torch.optim, "AdamW", changed(weight_decay=1e-5), CHECKS[1]),
     "gradients not clipped": (
