@@ -181,18 +181,23 @@ def run(
         from fastflow_utils.experiments.own import split_by as split
 
         found = split(found, split_by)
+    options = _region(region, [item.path for item in found.of("train")])
+    if is_own:
+        from fastflow_utils.experiments.own import as_read
+
+        how: dict[str, Any] = {"window": window, "smallest": smallest_defect}
+        how |= {"overlap": overlap, "image_size": size}
+        tried = as_read(found, tried, **how)
     recipe = ask(precision=precision, device=device)
-    options: dict[str, Any] = {"seed": seed, "weights": weights, "device": select_device(device)}
+    options |= {"seed": seed, "weights": weights, "device": select_device(device)}
     if is_own:
         from fastflow_utils.experiments.own import own_run
 
-        options |= {"window": window, "overlap": 64 if overlap is None else overlap}
-        options |= {"smallest": smallest_defect, "image_size": size, "region": region}
-        result = own_run(found, recipe, output, **options)
+        read = {name: getattr(tried, name) for name in ("image_size", "window", "overlap")}
+        result = own_run(found, recipe.changed(**read), output, **options)
     else:
         from fastflow_utils.experiments.run import run_on
 
-        options |= _region(region, [item.path for item in found.of("train")])
         result = run_on(recipe, found, output, **options)
     _tell(result, output)
 
@@ -209,13 +214,12 @@ def _size(text: str | None) -> "int | tuple[int, int] | None":
 
 def _region(given: str | None, paths: "Sequence[Path]") -> dict[str, Any]:
     """Return what `run_on` is to know of a region."""
-    from fastflow_utils.data.region import read_region
-    from fastflow_utils.data.sizes import sizes_of
+    from fastflow_utils.data.region import read_region, region_text
+    from fastflow_utils.data.sizes import usual_size
 
     if given is None:
         return {}
-    usual = sizes_of(paths).most_common(1)[0][0]
-    return {"region": read_region(given, usual), "region_text": given}
+    return {"region": read_region(given, usual_size(paths)), "region_text": region_text(given)}
 
 
 def _tell(result: "Run", output: Path) -> None:

@@ -18,6 +18,7 @@ from fastflow_utils import cli
 from fastflow_utils.data.finding import TABLES
 from fastflow_utils.data.mvtec import OFFICIAL_COUNTS, MVTecAD
 from fastflow_utils.detector.choices import METHODS
+from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.evaluation import evaluate
 from fastflow_utils.detector.features import extract
 from fastflow_utils.detector.model import FastFlow
@@ -368,13 +369,37 @@ def test_mistakes_end_in_one_line_and_exit_code_2(mistake, tiny, tmp_path, capsy
     assert message.startswith("error: ") and message.count("\n") == 1, message
 
 
-def test_no_good_test_image_is_told_before_training(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(FastFlow, "fit", lambda *a, **k: pytest.fail("trained all the same"))
-    (tmp_path / "disc" / "test").mkdir(parents=True)
-    (tmp_path / "disc" / "train").symlink_to(tiny / "disc" / "train")
-    (tmp_path / "disc" / "test" / "good").symlink_to(tiny / "disc" / "test" / "good")
-    assert run(tmp_path, tmp_path / "out") == 2
-    assert "both good and anomalous" in capsys.readouterr().err
+@pytest.mark.parametrize(("there", "known"), [("good", True), ("spot", False)])
+def test_a_test_split_of_one_kind_says_what_it_can(there, known, tiny, tmp_path, capsys):
+    """Of good images alone the false-positive rate, of anomalous ones alone nothing."""
+    data = tmp_path / "data"
+    for folder in ("train", f"test/{there}", "ground_truth"):
+        (data / "disc" / folder).parent.mkdir(parents=True, exist_ok=True)
+        (data / "disc" / folder).symlink_to(tiny / "disc" / folder)
+    assert run(data, tmp_path / "out", "--method", "gaussian") == 0
+    printed = capsys.readouterr().out
+    assert "image AUROC -" in printed and "note: the test split holds" in printed
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["image_auroc"] is None and metrics["intervals"]["image_auroc"] == [None, None]
+    assert (metrics["label_free"]["image_fpr"] is not None) == known
+    assert "false-positive rate" in printed
+
+
+def test_a_region_is_for_categories_as_well(tiny, tmp_path, capsys):
+    """Where nobody looks, nothing is found."""
+    assert run(tiny, tmp_path, "--method", "gaussian", "--region", "0,0,8,8") == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["pixel_auroc"] < 0.9
+    assert "0,0,8,8" in (tmp_path / "card.md").read_text()
+    picture = tiny / "disc" / "test" / "spot" / "000.png"
+    maps = Detector.load(tmp_path / "model").predict(picture)[0]
+    assert maps[..., 8:, :].max() == 0 and maps[..., :8, :8].max() > 0
+
+
+def test_an_oblong_size_is_height_x_width(tiny, tmp_path, capsys):
+    arguments = ("--data", tiny, "--category", "disc", "--method", "gaussian")
+    size = ("--image-size", "64x96")
+    assert fastflow("run", *arguments, *size, "--output", tmp_path) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["recipe"]["image_size"] == [64, 96]
 
 
 def test_a_corrupt_mask_is_told_before_training(tiny, tmp_path, capsys, monkeypatch):

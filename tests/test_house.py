@@ -33,6 +33,7 @@ CHAPTERS = [
     {"choices"},
     {"efficientnet"},
     {"backbones"},
+    {"windows"},
     {"features"},
     {"flows"},
     {"folding"},
@@ -43,6 +44,7 @@ CHAPTERS = [
     {"metrics"},
     {"metric_classes", "bootstrap", "intervals"},
     {"evaluation"},
+    {"regions"},
     {"prediction"},
 ]
 # Of the house; beside these torch, and Python's own.

@@ -83,6 +83,14 @@ MISTAKES = {
     "plan's weights": "fastflow('reproduce', *data, '--weights', 'efficientnet_lite0=none')",
     "plan's method": "fastflow('reproduce', *data, '--methods', 'padim,padm')",
     "no run": "fastflow('animate', place, *output)",
+    "own: no good": "fastflow('run', '--bad', place, *output)",
+    "own: no folder": "fastflow('run', '--good', 'nowhere', *output)",
+    "own: no rule": "fastflow('run', *own, '--split-by', '(')",
+    "own: no size": "fastflow('run', *own, '--image-size', '3x4x5')",
+    "own: window": "fastflow('run', *own, '--window', '512')",
+    "own: region": "fastflow('run', *own, '--region', '900,900,9,9')",
+    "region": "fastflow('run', *category, '--region', '900,900,9,9')",
+    "no table": "fastflow('run', '--table', 'none.csv', *output)",
     "archive": "fastflow('data', 'import', 'none.tar.xz', place)",
     "no archive": "fastflow('data', 'import', place + '/tab.yaml', place)",
 }
@@ -98,6 +106,7 @@ def test_mistakes_are_told_without_torch(tiny: Path, tmp_path: Path):
 place, output = {str(tmp_path)!r}, ["--output", {str(tmp_path / "out")!r}]
 data = ["--data", {str(tiny)!r}, *output]
 category = [*data, "--category", "disc"]
+own = ["--good", {str(tiny / "disc" / "train" / "good")!r}, *output]
 """
     found = loads(code + "\n".join(f"assert {line} == 2" for line in MISTAKES.values()))
     slow = {
@@ -127,20 +136,23 @@ def test_tables_and_samples_are_made_without_torch(command, modules, tiny, tmp_p
 
 
 def test_prediction_loads_torch_and_colours_alone(tiny: Path, tmp_path: Path):
-    """No timm for the default backbone, no compiler for a look at its layers."""
+    """No timm for the default backbone, no compiler; outlines where there is something."""
     picture = tiny / "disc" / "test" / "good" / "000.png"
     code = f"""
 from fastflow_utils import Backbone, FastFlow
 loaded()
 model = FastFlow(Backbone("efficientnet_lite0", image_size=64))
-for threshold in (model.image_threshold, model.pixel_threshold):
-    threshold.fill_(0.5)
-model.save({str(tmp_path / "model")!r})
-fastflow("predict", {str(tmp_path / "model")!r}, {str(picture)!r}, "--output", {str(tmp_path)!r})
+model.image_threshold.fill_(0.5)
+for name, threshold in {{"good": 2, "bad": 0}}.items():
+    model.pixel_threshold.fill_(threshold)
+    folder = {str(tmp_path)!r} + "/" + name
+    model.save(folder + "/model")
+    fastflow("predict", folder + "/model", {str(picture)!r}, "--output", folder)
 """
-    imports, prediction = loads(code)
+    imports, good, bad = loads(code)
     assert imports == DETECTOR
-    assert prediction == DETECTOR | {"matplotlib"}
+    assert good == DETECTOR | {"matplotlib"}
+    assert bad == DETECTOR | {"matplotlib", "scipy", "skimage"}
 
 
 def test_a_run_loads_no_tables_or_figures_before_it_has_results():

@@ -37,7 +37,7 @@ class Depth(NamedTuple):
 
 
 class _Range(NamedTuple):
-    """One file's kind, "8 bits", "integers" or "floats", and its largest value."""
+    """One file's kind, "8 bits", "colour" of 16, "integers" or "floats", and its largest value."""
 
     kind: str
     high: float
@@ -50,8 +50,8 @@ def depth_of(paths: Sequence[Path]) -> Depth:
     picture exceeds; that of floats may be 1, too. 8-bit pictures are divided by 255 always.
 
     Raises:
-        FastFlowError: There is integers' and floats' depth in one data set, or a picture of
-            16-bit colour whose upper bits are empty: Pillow keeps only these.
+        FastFlowError: There is integers' and floats' depth in one data set, or the pictures of
+            16-bit colour all have empty upper bits: Pillow keeps only these.
 
     Example:
         >>> depth_of([]).white is None
@@ -59,7 +59,8 @@ def depth_of(paths: Sequence[Path]) -> Depth:
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip(paths, pool.map(_range, paths), strict=True))
-    deep = {path: one for path, one in found.items() if one.kind != "8 bits"}
+    _require_upper_bits([(one.high, path) for path, one in found.items() if one.kind == "colour"])
+    deep = {path: one for path, one in found.items() if one.kind in ("integers", "floats")}
     if not deep:
         return Depth(None, "pictures of 8 bits, divided by 255")
     kinds = {one.kind: path for path, one in deep.items()}
@@ -70,7 +71,8 @@ def depth_of(paths: Sequence[Path]) -> Depth:
         )
     highest = max(deep.values(), key=lambda one: one.high)
     whites: Iterable[int] = WHITES if highest.kind == "integers" else (1, *WHITES)
-    white = next(white for white in whites if highest.high <= white * (1 + ROUNDING))
+    rounding = 0 if highest.kind == "integers" else ROUNDING
+    white = next(white for white in whites if highest.high <= white * (1 + rounding))
     others = len(found) - len(deep)
     text = f"{len(deep)} pictures of {highest.kind} up to {highest.high:g}, divided by {white}"
     if others:
@@ -91,10 +93,15 @@ def _range(path: Path) -> _Range:
             return _Range("floats" if picture.mode == "F" else "integers", extremes(picture)[1])
     except (OSError, ValueError, SyntaxError, FastFlowError):
         return eight_bits
-    high = int(np.asarray(picture).max())
-    if high < 64:
+    return _Range("colour", 256 * int(np.asarray(picture).max()) + 255)
+
+
+def _require_upper_bits(colours: Sequence[tuple[float, Path]]) -> None:
+    """Refuse 16-bit colour, each file with its largest value, of a camera with fewer bits."""
+    high, path = max(colours, default=(65535, None))
+    if high < 2**14:
         raise FastFlowError(
-            f"{path} is 16-bit colour with values up to {256 * high + 255} only, and Pillow keeps "
-            "the upper 8 of 16 bits: convert such pictures to 8-bit colour or to 16-bit grey"
+            f"{path} is 16-bit colour with values up to {high} only, as all others have, and "
+            "Pillow keeps the upper 8 of 16 bits: convert such pictures to 8-bit colour or to "
+            "16-bit grey"
         )
-    return eight_bits

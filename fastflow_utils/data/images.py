@@ -415,7 +415,7 @@ def load_image(path: Path | str, size: Size | None = None, white: int | None = N
     return as_image(Path(path), size, white)
 
 
-def checked_size(path: Path | str) -> tuple[int, int]:
+def checked_size(path: Path | str, white: int | None = None) -> tuple[int, int]:
     """Return the height and width of an image file that :func:`load_image` can read.
 
     All of it is decoded and checked, but not made a tensor: that of a large file is larger still.
@@ -424,5 +424,5 @@ def checked_size(path: Path | str) -> tuple[int, int]:
         FastFlowError: As for :func:`load_image`.
     """
     with _reading(path):
-        [first, *_], _ = _layers(path)
+        [first, *_], _ = _layers(path, white)
     return first.height, first.width

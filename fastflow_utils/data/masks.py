@@ -172,7 +172,7 @@ def _anomalous(path: Path) -> np.ndarray:
 
 
 def look_at_all(
-    items: Sequence[Item], label: str, size: Size | None = None
+    items: Sequence[Item], label: str, size: Size | None = None, white: int | None = None
 ) -> list[list[Finding]]:
     """Read pictures and their masks, and say of each what is wrong with it.
 
@@ -180,6 +180,7 @@ def look_at_all(
         items: All of a split or of a category.
         label: Of the progress bar.
         size: Masks that have nothing anomalous left at this size are found, too.
+        white: As for :func:`~fastflow_utils.data.images.as_image`, of the pictures.
 
     Returns:
         The findings of each item: "unreadable", "no mask", "empty mask", "mask of another size",
@@ -187,7 +188,7 @@ def look_at_all(
         them look so: a single one may be of a picture that is damaged all over.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # each holds a picture of full size
-        looked = pool.map(lambda item: _look_at(item, size), items)
+        looked = pool.map(lambda item: _look_at(item, size, white), items)
         found = list(track(looked, label, len(items)))
     inverted = sum(what == INVERTED for seen in found for what, _ in seen)
     masked = sum(bool(item.label and item.masks) for item in items)
@@ -196,11 +197,11 @@ def look_at_all(
     return [[one for one in seen if one[0] != INVERTED] for seen in found]
 
 
-def _look_at(item: Item, size: Size | None) -> list[Finding]:
+def _look_at(item: Item, size: Size | None, white: int | None) -> list[Finding]:
     findings: list[Finding] = []
     shape = None
     try:
-        shape = checked_size(item.path)
+        shape = checked_size(item.path, white)
     except FastFlowError:
         findings.append(("unreadable", item.path))
     if not item.masks:

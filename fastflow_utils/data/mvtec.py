@@ -197,7 +197,7 @@ class Pictures(Dataset[Sample]):
                 as most are, or has another shape than its image.
         """
         items = [item for item in self.listing.of(self.split) if item.masks]
-        looked = look_at_all(items, "masks", self.image_size)
+        looked = look_at_all(items, "masks", self.image_size, self.white)
         wrong = [one for found in looked for one in found if one[0] != VANISHED]
         if wrong:
             raise FastFlowError(

@@ -1,5 +1,7 @@
 """Where in a picture anything is looked for: a rectangle, a polygon or a mask image."""
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,9 @@ from PIL import Image, ImageDraw
 from fastflow_utils.data.masks import read_mask
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["read_region"]
+__all__ = ["read_region", "region_text"]
 
+ODD = 0.05  # largest relative difference of height / width
 EXPECTED = (
     "expected LEFT,TOP,WIDTH,HEIGHT, or the corners of a polygon X1,Y1,X2,Y2,X3,Y3,..., in pixels "
     "of the pictures, or a mask image that is not black where to look"
@@ -36,16 +39,33 @@ def read_region(given: str, size: tuple[int, int]) -> np.ndarray:
                [0, 1, 1, 0, 0],
                [0, 0, 0, 0, 0]])
     """
-    is_file = Path(given).is_file()
+    # Path's own raises an error where a polygon is longer than any name may be.
+    is_file = os.path.isfile(given)  # noqa: PTH113
     mask = read_mask(Path(given)) if is_file else _drawn(_corners(given), size)
+    height, width = size
+    if abs(mask.shape[0] / mask.shape[1] / (height / width) - 1) > ODD:
+        raise FastFlowError(
+            f"region {given}: a mask of {mask.shape[0]} x {mask.shape[1]} px for pictures of "
+            f"{height} x {width} px: expected one of the same shape"
+        )
     if not mask.any():
         raise FastFlowError(f"region {given}: nothing of it is inside the picture; {EXPECTED}")
     return mask
 
 
+def region_text(given: str) -> str:
+    """Return what was given of a region, for people: of a mask image only its name.
+
+    Example:
+        >>> region_text("1,0,2,3")
+        '1,0,2,3'
+    """
+    return Path(given).name if os.path.isfile(given) else given  # noqa: PTH113  as above
+
+
 def _corners(given: str) -> list[tuple[float, float]]:
     try:
-        numbers = [float(text) for text in given.replace(";", ",").replace(" ", ",").split(",")]
+        numbers = [float(text) for text in re.split(r"\s*[,;\s]\s*", given.strip())]
     except ValueError:
         numbers = []
     if not all(map(np.isfinite, numbers)) or len(numbers) % 2 or len(numbers) < 4:

@@ -36,11 +36,12 @@ from fastflow_utils.detector.maps import (
     level_map,
     level_scale,
 )
-from fastflow_utils.detector.windows import Windows
+from fastflow_utils.detector.windows import GRID, Windows
 from fastflow_utils.errors import FastFlowError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from typing_extensions import TypeIs
 
 __all__ = ["Detector", "check_rates", "features_for", "hold_out", "method_class"]
 
@@ -117,10 +118,10 @@ def _expected_spread(highest: Tensor, spread: Tensor) -> Tensor:
     return ((seen + prior * (spread / 5) ** 2) / (more + prior)).sqrt().clamp_min(1e-6)
 
 
-def _nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return a mask (H, W) at another size."""
-    resized: Tensor = F.interpolate(mask[None, None].float(), size, mode="nearest-exact")
-    return resized[0, 0].bool()
+def _resized(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a mask (H, W) at another size: True where any of it is, so that no part vanishes."""
+    resized: Tensor = F.adaptive_max_pool2d(mask[None].float(), size)
+    return resized[0].bool()
 
 
 def _only(maps: Tensor, inside: Tensor) -> Tensor:
@@ -223,6 +224,12 @@ class Detector(nn.Module):
                     f"windows of {windows.side} px for a backbone that takes "
                     f"{self.backbone.image_size} px: give both the same size"
                 )
+            if any(stride not in (1, 2, 4, 8, 16, GRID) for stride in self.backbone.strides):
+                raise FastFlowError(
+                    f"windows for a backbone of strides {self.backbone.strides}: expected strides "
+                    f"that divide {GRID}, so that windows meet on every position; take another "
+                    "backbone or other layers"
+                )
             if self.backbone.upright:
                 raise FastFlowError(
                     "windows of pictures that are turned upright: a window shows a part of an "
@@ -231,9 +238,14 @@ class Detector(nn.Module):
         self.windows, self.white = windows, white
         everywhere = torch.ones(self.map_size, dtype=torch.bool)
         if region is not None:
-            everywhere = _nearest(region.bool(), self.map_size)
+            everywhere = _resized(region.bool(), self.map_size)
             if not everywhere.any():
                 raise FastFlowError("the region is empty: expected a part of the picture")
+            if self.backbone.upright:
+                raise FastFlowError(
+                    "a region of pictures that are turned upright: it would turn with the object; "
+                    "take upright=False"
+                )
         self.register_buffer("region", everywhere.to(self.device))
         self.forget_thresholds()
         return self
@@ -449,7 +461,7 @@ class Detector(nn.Module):
         spread = torch.stack([each.std(correction=0) for each in (pixels, *inside)])
         self.score_mean.copy_(highest.mean(0))
         self.score_std.copy_(_expected_spread(highest, spread))
-        own = [score for _, score in seen if score is not None]
+        own = [score for _, score in seen if self._keeps(score)]
         scores = torch.cat(own) if own else _score(highest, self.score_mean, self.score_std)
         self.image_threshold.copy_(upper_quantile(scores, image_fpr))
         self.pixel_threshold.copy_(upper_quantile(pixels.flatten(), pixel_fpr))
@@ -505,7 +517,7 @@ class Detector(nn.Module):
         normal images, and without a bound.
 
         Evaluation, prediction and calibration ask here. A method with a score of its own
-        (:meth:`raw`) keeps that.
+        (:meth:`raw`) keeps that, unless a region says that a part of the picture alone counts.
         """
         return self.judged(self.raw(features))
 
@@ -513,7 +525,7 @@ class Detector(nn.Module):
         """Return :meth:`judge` of what :meth:`raw` or :meth:`look` has returned."""
         maps, own = raw
         anomaly_map = self._combined(maps)
-        if own is None:
+        if not self._keeps(own):
             own = _score(self._highest(anomaly_map, maps), self.score_mean, self.score_std)
         return anomaly_map, own
 
@@ -582,6 +594,10 @@ class Detector(nn.Module):
                 f"{len(features)} feature maps: expected {expected}, one for each level"
             )
 
+    def _keeps(self, own: Tensor | None) -> "TypeIs[Tensor]":
+        """Return whether a method's own score counts: it is of the whole picture, or not at all."""
+        return own is not None and bool(self.region.all())
+
     def _level_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         return [
             level_map(one, scale).where(self._inside(one), 0)
@@ -591,7 +607,7 @@ class Detector(nn.Module):
     def _inside(self, maps: Tensor) -> Tensor:
         """Return where the region is in maps (..., h, w), (h, w) bool."""
         size = (maps.shape[-2], maps.shape[-1])
-        return self.region if size == self.region.shape else _nearest(self.region, size)
+        return self.region if size == self.region.shape else _resized(self.region, size)
 
     def _highest(self, anomaly_map: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """Return t of :meth:`judge`, (B, 1 + L): of windows, that of the highest one."""

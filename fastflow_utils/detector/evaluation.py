@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from fastflow_utils.detector.metrics import (
     aupro,
     auroc,
     f1_at,
+    regions_of,
     separation,
 )
 from fastflow_utils.errors import FastFlowError
@@ -56,10 +57,13 @@ class Evaluation:
         dataset: The test split, in whose order everything else is.
         maps: The anomaly maps (N, 1, H, W); higher is more anomalous.
         scores: The image scores (N,); higher is more anomalous.
-        masks: The true masks (N, 1, H, W), True = anomalous; all False of an image without one.
+        masks: The true masks (N, 1, H, W), True = anomalous; all False of an image without one,
+            and outside of the model's region.
         labels: (N,), 0 good, 1 anomalous.
         image_threshold: The model's: ``scores >= image_threshold`` calls an image anomalous.
         pixel_threshold: The same for a pixel of a map.
+        inside: The model's region, (H, W) bool, True where it looks; None: everywhere.
+        outside: How many anomalous images were left out, as their defects are wholly outside.
     """
 
     dataset: Pictures
@@ -69,21 +73,28 @@ class Evaluation:
     labels: Tensor
     image_threshold: float
     pixel_threshold: float
+    inside: Tensor | None = None
+    outside: int = 0
 
     @property
     def pixels(self) -> tuple[Tensor, Tensor]:
-        """The maps and the masks; of both nothing where the truth of pixels is not known.
+        """The maps and the masks, with a region (N, 1, P), its P pixels in a row.
 
-        That is where an anomalous image has no mask, or no mask has a pixel left.
+        Of both nothing where the truth of pixels is not known: where an anomalous image has no
+        mask, or no mask has a pixel left.
         """
-        known = self.dataset.has_masks and bool(self.masks.any() or not self.labels.any())
-        return (self.maps, self.masks) if known else (self.maps[:0], self.masks[:0])
+        if not self.dataset.has_masks or (self.labels.any() and not self.masks.any()):
+            return self.maps[:0], self.masks[:0]
+        if self.inside is None:
+            return self.maps, self.masks
+        return self.maps[..., self.inside], self.masks[..., self.inside]
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the tables, each in [0, 1], higher is better.
 
         ``image_auroc``, ``image_ap`` and ``image_f1`` are over images; ``pixel_auroc``,
-        ``pixel_ap`` and ``pixel_f1`` over all pixels of all images, at the maps' resolution;
+        ``pixel_ap`` and ``pixel_f1`` over all pixels of all images, or those of the model's
+        region, at the maps' resolution;
         ``aupro`` and ``aupimo`` over the pixels of defects (``detector.metrics``).
         Both F1 are oracles: their thresholds are the best ones for this very split. A metric is
         NaN where nothing is normal, nothing is anomalous, or it is of :attr:`pixels` and they are
@@ -98,7 +109,7 @@ class Evaluation:
         found = (
             *(of_images.auroc, of_images.average_precision, of_images.f1),
             *(of_pixels.auroc, of_pixels.average_precision, of_pixels.f1),
-            _if_defined(aupro, *pixels),
+            _if_defined(partial(aupro, regions=regions_of(self.masks)), *pixels),
             _if_defined(partial(aupimo, labels=labels), *pixels) if both else math.nan,
         )
         return dict(zip(METRICS, found, strict=True))
@@ -145,7 +156,9 @@ class Evaluation:
                 continue
             is_images = level == "image"
             ranked = (
-                of_images(*pair, weights) if is_images else of_pixels(*pair, self.labels, weights)
+                of_images(*pair, weights)
+                if is_images
+                else of_pixels(*pair, self.labels, weights, regions=regions_of(self.masks))
             )
             found |= {
                 name if name.startswith("aup") else f"{level}_{name}": each
@@ -192,9 +205,22 @@ class Evaluation:
         """Return what a reader of the metrics must know: a sentence for each reason of a NaN.
 
         And for masks that became empty when they were resized, where images that are anomalous
-        have no anomalous pixel. An empty list means that there is nothing to say.
+        have no anomalous pixel; and what a region leaves out. An empty list means that there is
+        nothing to say.
         """
         notes = []
+        if self.inside is not None and len(self.labels):
+            notes.append(
+                "metrics of pixels are of those in the region"
+                if self.dataset.has_masks
+                else "of anomalous images without a mask nobody knows whether their defects are "
+                "in the region: they count in metrics of images wherever these are"
+            )
+        if self.outside:
+            notes.append(
+                f"{self.outside} anomalous test images have their defects wholly outside of the "
+                "region: nobody looks there, and no metric counts them"
+            )
         if math.isinf(self.image_threshold):
             notes.append(
                 "the model was never calibrated: its thresholds are infinite and call nothing "
@@ -246,9 +272,10 @@ def _if_defined(
 
 def _fpr(scores: Tensor, labels: Tensor, threshold: float) -> float:
     """The share of the normal ones that it calls anomalous, NaN where there are none."""
-    normal = scores[labels == 0]
-    called = normal >= normal.new_tensor(threshold)  # rounded as the scores are
-    return int(called.count_nonzero()) / len(normal) if len(normal) else math.nan
+    normal = labels == 0  # no copy of their scores: pixels are many
+    called = (scores >= scores.new_tensor(threshold)).logical_and_(normal)  # rounded as they are
+    count = int(normal.count_nonzero())
+    return int(called.count_nonzero()) / count if count else math.nan
 
 
 @torch.no_grad()
@@ -266,6 +293,9 @@ def evaluate(
             A model that cuts pictures into windows needs none.
         batch_size: Images at a time.
 
+    Where the model has a region, an anomalous image whose mask is wholly outside of it is left
+    out: it cannot be found.
+
     Raises:
         FastFlowError: If the features are of another network or of other images.
     """
@@ -281,15 +311,30 @@ def evaluate(
             maps[there], scores[there] = anomaly_map.cpu(), score.cpu()
             start += len(score)
             bar.update(len(score))
+    masks, inside = dataset.masks(size), detector.region.cpu()
+    outside = masks.flatten(1).any(1) & ~masks[..., inside].flatten(1).any(1)
+    if outside.any():
+        dataset = _without(dataset, outside)
+        maps, scores, masks = maps[~outside], scores[~outside], masks[~outside]
     return Evaluation(
         dataset=dataset,
         maps=maps,
         scores=scores,
-        masks=dataset.masks(size),
+        masks=masks.logical_and_(inside),
         labels=torch.tensor(dataset.labels, dtype=torch.long),
         image_threshold=float(detector.image_threshold),
         pixel_threshold=float(detector.pixel_threshold),
+        inside=None if inside.all() else inside,
+        outside=int(outside.sum()),
     )
+
+
+def _without(dataset: Pictures, out: Tensor) -> Pictures:
+    """Return the same split without some of its images, (N,) bool."""
+    left_out = {path for path, is_out in zip(dataset.paths, out.tolist(), strict=True) if is_out}
+    kept = tuple(item for item in dataset.listing.items if item.path not in left_out)
+    listing, size = replace(dataset.listing, items=kept), dataset.image_size
+    return Pictures(listing, dataset.split, size, dataset.white, allow_empty=True)
 
 
 def _judged(

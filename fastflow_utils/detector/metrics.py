@@ -366,7 +366,9 @@ def _called(scores: Values, labels: Values, threshold: float) -> tuple[Tensor, T
 # Regions -----------------------------------------------------------------------------------------
 
 
-def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
+def aupro(
+    maps: Values, masks: Values, max_fpr: float = 0.3, regions: np.ndarray | None = None
+) -> float:
     r"""Return the area under the per-region overlap curve, up to a false-positive rate.
 
     .. math:: \frac{1}{m} \int_0^{m} \mathrm{PRO} \; d\mathrm{FPR}, \qquad
@@ -383,6 +385,8 @@ def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
         maps: (N, 1, H, W) or (N, H, W); higher is more anomalous.
         masks: The same; True, 1 or 255 is anomalous.
         max_fpr: m, in (0, 1].
+        regions: Which one each anomalous pixel is in, as :func:`regions_of` numbers them, where
+            the masks cannot say it: of pixels that were selected. Default: of the masks.
 
     Returns:
         In [0, 1]: 1 is perfect, m / 2 is chance.
@@ -397,7 +401,8 @@ def aupro(maps: Values, masks: Values, max_fpr: float = 0.3) -> float:
     """
     check_max_fpr(max_fpr)
     scores, truth = _comparable(*paired_maps(maps, masks))
-    regions = regions_of(truth)
+    if regions is None:
+        regions = regions_of(truth)
     weights = 1 / np.bincount(regions)[regions]  # each region's pixels sum to 1
     return _area(*_staircase(scores, truth, weights).curve(), end=max_fpr) / max_fpr
 
@@ -519,7 +524,7 @@ def regions_of(masks: Tensor) -> np.ndarray:
         >>> regions_of(torch.tensor([[[[True, True, False, True]]]])).tolist()
         [0, 0, 1]
     """
-    numbers, count = [], 0
+    numbers, count = [np.array([], int)], 0
     for mask in as_numpy(masks[:, 0]):
         regions, found = ndimage.label(mask, np.ones((3, 3)))
         numbers.append(regions[mask] + (count - 1))

@@ -32,6 +32,7 @@ from fastflow_utils.data.finding import (
     is_output,
 )
 from fastflow_utils.data.images import open_image, sha256
+from fastflow_utils.data.sizes import squeezed
 from fastflow_utils.detector.regions import Record, Region, find_regions, write_coco
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
@@ -181,6 +182,7 @@ def predict_rows(
     names = {record.path: name for name in stems if (record := _record(output, name))}
     taken = set(map(_key, names.values()))
     rows, problems, judged, kept = list[Prediction](), list[str](), list[str](), 0
+    sizes = Counter[tuple[int, int]]()
     with (
         _table(output / "scores.csv", Prediction._fields) as write_scores,
         _table(output / "regions.csv", REGION_COLUMNS) as write_regions,
@@ -201,6 +203,7 @@ def predict_rows(
                 rows.append(Prediction(path, None, NOT_JUDGED, None, limit))
             else:
                 judged.append(name)
+                sizes[record.height, record.width] += 1
                 decision = "anomalous" if record.score >= limit else "good"
                 rows.append(Prediction(path, record.score, decision, f"{name}.png", limit))
                 write_regions(
@@ -210,7 +213,9 @@ def predict_rows(
     with _replacing(output / "regions.json") as part, part.open("w", encoding="utf-8") as opened:
         write_coco(opened, lambda: filter(None, (_record(output, name) for name in judged)))
     others = len(names.keys() - {row.path for row in rows})
-    return Predictions(rows, problems, kept, [*_about(passed_over), *_about_others(others)])
+    changed = squeezed(sizes, detector.image_size)
+    notes = [*_about(passed_over), *changed, *_about_others(others)]
+    return Predictions(rows, problems, kept, notes)
 
 
 def check_request(

@@ -22,7 +22,7 @@ __all__ = ["GRID", "Windows"]
 GRID = 32
 """All sizes and places are multiples of this, so that windows meet on every level's positions."""
 
-LARGE = 4_000_000
+LARGE = 1_200_000
 """Pixels of a picture from which on its map has a quarter of its rows and columns."""
 
 

@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PureWindowsPath
 
-from fastflow_utils.data.sizes import Size, height_width, size_text
+from fastflow_utils.data.sizes import SQUEEZED, Size, height_width, size_text
 from fastflow_utils.detector.choices import BUNDLED
 from fastflow_utils.detector.intervals import promised
-from fastflow_utils.experiments.tables import markdown_text
 
 __all__ = ["CardFacts", "card", "weights_text", "write_card"]
 
 FEW = 30  # pictures that a threshold rests on, below which the card says so in words
-SQUEEZED = 0.02  # largest relative change of height / width that nobody sees
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,8 @@ def write_card(facts: CardFacts, path: Path | str) -> None:
 
 def card(facts: CardFacts) -> str:
     """Return the card as Markdown."""
+    from fastflow_utils.experiments.tables import markdown_text  # here: it brings pandas
+
     sections = {
         "What it has seen": _seen(facts),
         "How pictures are read": _read(facts),

@@ -8,7 +8,6 @@ first, their shape is kept, and every one of them is scored by a model that has 
 import dataclasses
 import math
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,9 @@ import numpy as np
 from fastflow_utils.data.depth import depth_of
 from fastflow_utils.data.images import checked_size
 from fastflow_utils.data.listing import GOOD, Item, Listing, first_few
-from fastflow_utils.data.pictures import survey
-from fastflow_utils.data.region import read_region
-from fastflow_utils.data.sizes import Size, height_width, size_text, sizes_of
+from fastflow_utils.data.sizes import Size, size_text, usual_size
 from fastflow_utils.errors import FastFlowError
-from fastflow_utils.experiments.survey_page import suspects, write_survey
+from fastflow_utils.experiments.records import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,12 +27,14 @@ if TYPE_CHECKING:
     from fastflow_utils.experiments.recipes import Recipe
     from fastflow_utils.experiments.run import Run
 
-__all__ = ["Reading", "looked_at", "own_run", "reading_of", "split_by"]
+__all__ = ["Reading", "as_read", "looked_at", "own_run", "reading_of", "split_by"]
 
 GRID = 32  # as of detector.windows
-TARGET = 256**2  # pixels of a picture that is read whole
+DEFAULT = 256  # image size of a recipe that says nothing of it
+TARGET = DEFAULT**2  # pixels of a picture that is read whole
 SIZES = range(3 * GRID, 20 * GRID, GRID)
 SMALLEST = 12  # pixels, as read, of the smallest defect that matters: three strides of 4
+OVERLAP = 64  # pixels, as read
 FOLDS = 5
 TEST_SHARE = 0.2
 
@@ -50,14 +49,24 @@ class Reading:
     image_size: Size
     window: int | None
     overlap: int
-    text: str
+
+    @property
+    def text(self) -> str:
+        """The same for people."""
+        size = size_text(self.image_size)
+        if self.window is None:
+            return f"read whole at {size} px"
+        return (
+            f"read at {size} px, in windows of {self.window} px that share {self.overlap} px or "
+            "more"
+        )
 
 
 def reading_of(
     size: tuple[int, int],
     *,
     window: int | None = None,
-    overlap: int = 64,
+    overlap: int | None = None,
     smallest: float | None = None,
 ) -> Reading:
     """Return how pictures of a size are to be read, with their shape kept.
@@ -70,7 +79,7 @@ def reading_of(
     Args:
         size: (H, W) of the files.
         window: Side of a window, pixels as read.
-        overlap: What two windows share, at least.
+        overlap: What two windows share, at least. Default: 64, or a quarter of a smaller window.
         smallest: Pixels of the file that the smallest defect that matters is across.
 
     Raises:
@@ -88,21 +97,26 @@ def reading_of(
             f"a smallest defect of {smallest:g} px in pictures of {size_text(size)} px: expected "
             "its width in pixels of the file"
         )
+    if window is None and smallest is None and overlap is not None:
+        raise FastFlowError(f"an overlap of {overlap} px without windows: say how large those are")
     scale = min(1.0, SMALLEST / smallest) if smallest else 1.0
     if window is None and (smallest is None or scale * scale * height * width <= TARGET):
-        read: Size = _whole(height, width)
-        return Reading(read, None, overlap, f"read whole at {size_text(read)} px")
-    side = window or 256
+        return Reading(_whole(height, width), None, OVERLAP)
     rows, columns = (max(GRID, GRID * round(scale * n / GRID)) for n in size)
+    # Of long and narrow pictures a window is as wide as they are.
+    side = min(DEFAULT, rows, columns) if window is None else window
+    shared = _usual_overlap(side) if overlap is None else overlap
     if min(rows, columns) < side:
         raise FastFlowError(
             f"windows of {side} px in pictures of {size_text(size)} px, read at "
             f"{rows} x {columns} px: expected pictures that are larger than a window; take a "
             f"smaller one (a multiple of {GRID}), or none"
         )
-    read = (rows, columns) if rows != columns else rows
-    text = f"read at {size_text(read)} px, in windows of {side} px that share {overlap} px or more"
-    return Reading(read, side, overlap, text)
+    return Reading((rows, columns) if rows != columns else rows, side, shared)
+
+
+def _usual_overlap(side: int) -> int:
+    return max(0, min(OVERLAP, side // 4, side - GRID))
 
 
 def _whole(height: int, width: int) -> Size:
@@ -191,27 +205,48 @@ def looked_at(found: Listing) -> "tuple[Listing, pd.DataFrame, list[Path]]":
 
     Left out are pictures that cannot be read, and near duplicates of others: a twin in another
     fold would score its like as one that was learnt from.
+
+    Raises:
+        FastFlowError: Fewer than two pictures are left to learn from.
     """
-    files = [item.path for item in found.of("train")]
-    table = survey(files, depth_of(files).white)
+    from fastflow_utils.data.pictures import survey  # here: it brings pandas
+
+    files = _learnt_from(found)
+    white = depth_of(files).white
+    table = survey(files, white)
     out = {
         path: "unreadable" if "unreadable" in remark else "near duplicate"
         for path, remark in zip(files, table["remark"], strict=True)
         if "unreadable" in remark or "near duplicate" in remark
     }
-    out |= {item.path: "unreadable" for item in found.of("test") if not _is_readable(item.path)}
+    tested = [item.path for item in found.of("test")]
+    out |= {path: "unreadable" for path in tested if not _is_readable(path, white)}
     kept = tuple(item for item in found.items if item.path not in out)
     notes = list(found.notes)
     for reason in ("unreadable", "near duplicate"):
         names = [found.name(path) for path, why in out.items() if why == reason]
         if names:
             notes.append(f"left out, {reason}: {first_few(names)}")
-    return dataclasses.replace(found, items=kept, notes=tuple(notes)), table, files
+    found = dataclasses.replace(found, items=kept, notes=tuple(notes))
+    _learnt_from(found)
+    return found, table, files
 
 
-def _is_readable(path: Path) -> bool:
+def _learnt_from(found: Listing) -> list[Path]:
+    """Return the good pictures to learn from, if there are enough."""
+    files = [item.path for item in found.of("train") if item.defect == GOOD]
+    if len(files) < 2:
+        told = "".join(f"; {note}" for note in found.notes)
+        raise FastFlowError(
+            f"{len(files)} good pictures of {found.category} to learn from: expected at least "
+            f"two, better 30 or more{told}"
+        )
+    return files
+
+
+def _is_readable(path: Path, white: int | None) -> bool:
     try:
-        checked_size(path)
+        checked_size(path, white)
     except FastFlowError:
         return False
     return True
@@ -220,30 +255,56 @@ def _is_readable(path: Path) -> bool:
 # All of it --------------------------------------------------------------------------------------
 
 
-def own_run(
+def as_read(
     found: Listing,
     recipe: "Recipe",
-    output: Path | str,
     *,
     window: int | None = None,
-    overlap: int = 64,
+    overlap: int | None = None,
     smallest: float | None = None,
     image_size: Size | None = None,
-    region: str | None = None,
-    **options: Any,
-) -> "Run":
-    """Survey pictures, choose how to read them, train, and score each by a model new to it.
+) -> "Recipe":
+    """Return a recipe with which these pictures are read as they are.
+
+    Where nothing is asked for, and the recipe itself says another size than the default, or
+    windows, it stays as it is: so a saved one repeats its run.
+
+    Args:
+        found: The pictures, from plain folders or a table.
+        recipe: All else.
+        window, overlap, smallest: As for :func:`reading_of`.
+        image_size: H = W or (H, W), where it is not to be chosen.
+
+    Raises:
+        FastFlowError: As for :func:`reading_of`, or the recipe cannot be so, or there are fewer
+            than two good pictures to learn from, or none that can be read.
+    """
+    usual = usual_size(_learnt_from(found))
+    if smallest is not None and image_size is not None:
+        raise FastFlowError(
+            f"an image size of {size_text(image_size)} px and a smallest defect of {smallest:g} "
+            "px, which sets the image size: give one of them"
+        )
+    if image_size is not None:
+        shared = _usual_overlap(window or DEFAULT) if overlap is None else overlap
+        reading = Reading(image_size, window, shared)
+    elif (window, smallest) == (None, None) and (recipe.window or recipe.image_size != DEFAULT):
+        return recipe
+    else:
+        reading = reading_of(usual, window=window, overlap=overlap, smallest=smallest)
+    return recipe.changed(**dataclasses.asdict(reading))
+
+
+def own_run(found: Listing, recipe: "Recipe", output: Path | str, **options: Any) -> "Run":
+    """Survey pictures, train on them, and score each by a model new to it.
 
     Writes what :func:`~fastflow_utils.experiments.run.run_on` writes, with the survey's page and
     table, in which probable anomalies among the good pictures are marked.
 
     Args:
         found: The pictures, from plain folders or a table.
-        recipe: Its image size, windows and folds are set here, folds unless it has some.
+        recipe: From :func:`as_read`. Its folds are set here, unless it has some.
         output: Made if it is missing.
-        window, overlap, smallest: As for :func:`reading_of`.
-        image_size: H = W or (H, W), where the size of reading is not to be chosen.
-        region: As for :func:`~fastflow_utils.data.region.read_region`.
         **options: Further ones of ``run_on``.
 
     Raises:
@@ -251,30 +312,15 @@ def own_run(
             is possible.
     """
     found, table, files = looked_at(found)
-    train = [item.path for item in found.of("train") if item.defect == GOOD]
-    if len(train) < 2:
-        raise FastFlowError(
-            f"{len(train)} good pictures to learn from: expected at least two, better 30 or more"
-        )
-    sizes = sizes_of(train)
-    usual = sizes.most_common(1)[0][0]
-    where = None if region is None else read_region(region, usual)
-    if image_size is None:
-        reading = reading_of(usual, window=window, overlap=overlap, smallest=smallest)
-    else:
-        reading = Reading(image_size, window, overlap, f"read at {size_text(image_size)} px")
-    recipe = recipe.changed(
-        image_size=reading.image_size,
-        window=reading.window,
-        overlap=reading.overlap,
-        folds=recipe.folds or min(FOLDS, len(train)),
-    )
-    notes = (*found.notes, reading.text, *_squeezed(sizes, reading.image_size))
-    found = dataclasses.replace(found, notes=notes)
+    train = _learnt_from(found)
+    recipe = recipe.changed(folds=recipe.folds or min(FOLDS, len(train)))
+    reading = Reading(recipe.image_size, recipe.window, recipe.overlap)
+    found = dataclasses.replace(found, notes=(*found.notes, reading.text))
 
     from fastflow_utils.experiments.run import run_on  # here: mistakes are told before torch
+    from fastflow_utils.experiments.survey_page import suspects, write_survey
 
-    result = run_on(recipe, found, output, region=where, region_text=region or "", **options)
+    result = run_on(recipe, found, output, **options)
     scores = dict(zip(files, [math.nan] * len(files), strict=True))
     images, own = result.model.normal_images, result.model.normal_scores
     assert images is not None and own is not None, "fit has set them"
@@ -287,18 +333,5 @@ def own_run(
             f"probably anomalous among the good pictures: {first_few(marked)}; look at them in "
             "survey.html, take away what is not good, and run again"
         )
+        write_json(Path(output) / "metrics.json", result.metrics)
     return result
-
-
-def _squeezed(sizes: Counter[tuple[int, int]], image_size: Size) -> list[str]:
-    """Return a sentence if pictures change their shape when they are read."""
-    height, width = height_width(image_size)
-    changes = {size: (height / width) / (size[0] / size[1]) - 1 for size in sizes}
-    odd = {size: change for size, change in changes.items() if abs(change) > 0.02}
-    if not odd:
-        return []
-    most = max(odd, key=lambda size: abs(odd[size]))
-    return [
-        f"squeezed: {sum(sizes[size] for size in odd)} of {sum(sizes.values())} pictures change "
-        f"their shape, most one of {size_text(most)} px, by {abs(odd[most]):.0%}"
-    ]

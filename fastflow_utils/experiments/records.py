@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -10,19 +11,23 @@ from typing import TYPE_CHECKING, Any
 from fastflow_utils.errors import FastFlowError
 
 if TYPE_CHECKING:
+    from fastflow_utils.data.listing import Listing
     from fastflow_utils.detector.bootstrap import Replicates
 
 __all__ = [
     "finished",
     "finished_below",
     "read_json",
+    "read_listing",
     "read_replicates",
     "require_finished",
     "write_json",
+    "write_listing",
     "write_replicates",
 ]
 
 REPLICATES = "bootstrap.npz"
+LISTING = "listing.json"
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -84,6 +89,46 @@ def read_replicates(output: Path) -> "Replicates | None":
             return {name: arrays[name].astype(float) for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise FastFlowError(f"{file} holds no replicates: {error}; do the run again") from error
+
+
+def write_listing(output: Path, found: "Listing") -> None:
+    """Write which pictures a run is of, as paths relative to its folder.
+
+    Where there are no such paths, from one drive of Windows to another, nothing is written.
+    """
+
+    def place(path: Path) -> str:
+        return Path(os.path.relpath(path, output)).as_posix()
+
+    with suppress(ValueError):
+        items = [[place(i.path), i.split, i.defect, *map(place, i.masks)] for i in found.items]
+        about = {"layout": found.layout, "root": place(found.root), "category": found.category}
+        write_json(output / LISTING, {**about, "items": items})
+
+
+def read_listing(output: Path) -> "Listing | None":
+    """Return what :func:`write_listing` has written, None if there is none.
+
+    Raises:
+        FastFlowError: If the file holds anything else.
+    """
+    from fastflow_utils.data.listing import Item, Listing
+
+    values = read_json(output / LISTING)
+    if values is None:
+        return None
+
+    def path(place: str) -> Path:
+        return Path(os.path.normpath(output / place))
+
+    try:
+        items = tuple(
+            Item(path(place), split, defect, tuple(map(path, masks)))
+            for place, split, defect, *masks in values["items"]
+        )
+        return Listing(values["layout"], path(values["root"]), values["category"], items)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FastFlowError(f"{output / LISTING} is no listing: do the run again") from error
 
 
 def finished(output: Path) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from fastflow_utils.data.listing import Listing
 from fastflow_utils.data.mvtec import Pictures
 from fastflow_utils.data.pose import lies_anywhere
 from fastflow_utils.data.readers import listing
-from fastflow_utils.data.sizes import sizes_of
+from fastflow_utils.data.sizes import sizes_of, squeezed
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
@@ -146,6 +146,8 @@ def run_on(
             f"the backbone {backbone.name} at {backbone.image_size} px is not the recipe's, "
             f"{recipe.backbone} at {taken} px"
         )
+    if region is not None and recipe.upright == "auto":
+        recipe = recipe.changed(upright=False)  # it would turn with the object
     backbone = backbone.turning(_is_upright(recipe, train))
     model = recipe.build_model(backbone, seed).to(device)
     shown = None if region is None else torch.from_numpy(region)
@@ -184,6 +186,7 @@ def run_on(
         "intervals": evaluation.intervals(replicates),
     }
     seconds.lap("evaluate")
+    sizes = sizes_of([*train.paths, *test.paths])
     metrics |= {
         "seconds": seconds.all(),
         "epochs": recipe.epochs_for(_learnt(normal)),
@@ -199,7 +202,7 @@ def run_on(
         "weights_sha256": weights_sha256,
         "vanished_masks": vanished,
         "upright": backbone.upright,
-        "notes": [*found.notes, *evaluation.notes()],
+        "notes": [*found.notes, *squeezed(sizes, recipe.image_size), *evaluation.notes()],
         "recipe": asdict(recipe),
         "device": str(device),
         "threads": torch.get_num_threads(),
@@ -289,8 +292,17 @@ def _facts(
         calibration=len(model.normal_scores),
         cross_fitted=recipe.folds is not None,
         versions=versions(),
-        notes=found.notes,
+        notes=tuple(_without_places(note, found) for note in found.notes),
     )
+
+
+def _without_places(note: str, found: Listing) -> str:
+    """Return a note with files' last two names only: a card tells nothing of the machine."""
+    files = [*(item.path for item in found.items), *found.unread]
+    places = {f"{file.parent.parent.as_posix()}/" for file in files if file.is_absolute()}
+    for place in sorted(places - {"/"}, key=len, reverse=True):
+        note = note.replace(place, "")
+    return note
 
 
 def _train(

@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 
 from fastflow_utils.data import images
-from fastflow_utils.data.images import as_image, as_images, checked_size, load_image, open_image
+from fastflow_utils.data.images import (
+    Strips,
+    as_image,
+    as_images,
+    checked_size,
+    load_image,
+    open_image,
+)
 from fastflow_utils.errors import FastFlowError
 
 SIZES = [None, 5, 24, 37, 64]
@@ -235,3 +242,45 @@ def test_no_value_of_a_16_bit_or_float_image_is_overlooked(monkeypatch):
             broken = pixels.copy()
             broken[row, 3] = wrong
             refused(lambda broken=broken: as_image(Image.fromarray(broken)), "from 0 to 65535")
+
+
+@pytest.mark.parametrize("size", [None, (20, 30), 24])
+@pytest.mark.parametrize(
+    "pixels", [noise(40, 37, 3), noise(40, 37), noise(40, 37, dtype=np.uint16), noise(40, 37, 4)]
+)
+def test_strips_are_the_rows_of_the_picture(pixels, size):
+    whole, strips = as_image(pixels, size), Strips(pixels, size)
+    assert (strips.height, strips.width) == whole.shape[1:]
+    for top, bottom in [(0, 1), (3, 19), (0, strips.height), (strips.height - 1, strips.height)]:
+        assert torch.equal(strips.rows(top, bottom), whole[:, top:bottom])
+
+
+def test_a_size_may_be_height_and_width():
+    pixels = noise(50, 70, 3)
+    assert as_image(pixels, (20, 30)).shape == (3, 20, 30)
+    assert as_images([pixels, pixels[:9]], (20, 30)).shape == (2, 3, 20, 30)
+    assert torch.equal(as_image(pixels, (50, 70)), as_image(pixels))
+    batch = torch.rand(2, 3, 20, 30)
+    assert torch.equal(as_images(batch, (20, 30)), batch), "of this shape already"
+    assert as_images(batch, (30, 20)).shape == (2, 3, 30, 20)
+
+
+def test_a_white_is_for_what_has_more_than_8_bits(tmp_path):
+    deep = noise(24, 37, dtype=np.uint16) // 16
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    expected = torch.from_numpy(deep / np.float32(4095)).expand(3, -1, -1)
+    for picture in (deep, tensor_of(deep), tmp_path / "a.png", open_image(tmp_path / "a.png")):
+        torch.testing.assert_close(as_image(picture, white=4095), expected, rtol=0, atol=1e-6)
+    floats = np.random.default_rng(0).random((24, 37), np.float32)
+    for same in (noise(24, 37), noise(24, 37, 3), floats, noise(24, 37) > 99):
+        assert torch.equal(as_image(same, white=4095), as_image(same))
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_what_is_above_the_white_is_refused(kind, tmp_path):
+    pixels = np.full((9, 9), 5000, kind)
+    file = tmp_path / "a.tif"
+    Image.fromarray(pixels).save(file)
+    refused(lambda: as_image(file, white=4095), "a.tif", "up to 5000, expected at most 4095")
+    if kind is np.uint16:
+        refused(lambda: as_image(pixels, white=4095), "up to 5000, expected at most 4095")

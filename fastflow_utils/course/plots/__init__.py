@@ -33,6 +33,7 @@ from fastflow_utils.course.plots.style import (
     OTHER_COLOURS,
     STYLE,
     panels,
+    plain,
     save,
 )
 from fastflow_utils.detector.heat_maps import (
@@ -70,6 +71,7 @@ __all__ = [
     "overlay",
     "pairs",
     "panels",
+    "plain",
     "planes",
     "roc",
     "save",

@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from fastflow_utils.course.plots.style import plain
 from fastflow_utils.detector.heat_maps import Pixels
 
 __all__ = [
@@ -24,16 +25,19 @@ def image_grid(
     rows: Sequence[str],
     heading: str = "",
 ) -> Figure:
-    """Return pictures in rows and columns, with a name above each column and beside each row."""
+    """Return pictures in rows and columns, with a name above each column and beside each row.
+
+    Rows and heading are shown as they are; the names of columns may hold formulas.
+    """
     figure = Figure(figsize=(1.9 * len(columns), 1.95 * len(rows)), dpi=80, layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, name in enumerate(rows):
         for column, picture in enumerate(pictures[row]):
             _frame(axes[row, column]).imshow(picture)
-        axes[row, 0].set_ylabel(name, fontsize=10.5)
+        axes[row, 0].set_ylabel(plain(name), fontsize=10.5)
     for column, name in enumerate(columns):
         axes[0, column].set_title(name, fontsize=11)
-    figure.suptitle(heading)
+    figure.suptitle(plain(heading))
     return figure
 
 

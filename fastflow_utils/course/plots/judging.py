@@ -24,6 +24,7 @@ from fastflow_utils.course.plots.style import (
     OTHER_COLOURS,
     one_panel,
     panels,
+    plain,
     save,
 )
 from fastflow_utils.detector.evaluation import Evaluation
@@ -35,7 +36,7 @@ from fastflow_utils.detector.heat_maps import (
     overlay,
     show,
 )
-from fastflow_utils.detector.metrics import aupimo, aupro, auroc, roc_curve
+from fastflow_utils.detector.metrics import auroc, roc_curve
 
 __all__ = [
     "differences",
@@ -149,8 +150,9 @@ def overlaps(evaluation: Evaluation) -> Figure:
     The areas over the two shaded ranges are what AUPRO and AUPIMO measure, except that AUPRO's is
     over a linear axis.
     """
-    pixels = evaluation.maps, evaluation.masks
-    maps, masks = (one[:, 0].numpy() for one in pixels)
+    maps, masks = (one[:, 0].numpy() for one in (evaluation.maps, evaluation.masks))
+    inside = np.ones(maps.shape[1:], bool) if evaluation.inside is None else evaluation.inside
+    normal_pixels = maps[~masks & np.asarray(inside)]
     good = evaluation.labels.numpy() == 0
     bad = np.flatnonzero(masks.any((1, 2)))
     defects = [maps[i][masks[i]] for i in bad]
@@ -161,16 +163,17 @@ def overlaps(evaluation: Evaluation) -> Figure:
         for k in range(1, numbers.max() + 1)
     ]
     fpr = np.geomspace(1e-5, 1, 200)
-    areas = auroc(*pixels), aupro(*pixels), aupimo(*pixels, labels=evaluation.labels)
+    metrics = evaluation.metrics()
+    areas = (metrics[name] for name in ("pixel_auroc", "aupro", "aupimo"))
     figure, axes = one_panel(
         f"{evaluation.dataset.title}: the same maps, by three standards\n"
         "pixel AUROC {:.3f}, AUPRO {:.3f}, AUPIMO {:.3f}\n".format(*areas)
     )
     figure.set_size_inches(7, 4.4)
     for name, groups, normal, style in [
-        ("of all defective pixels (pixel AUROC)", [maps[masks]], maps[~masks], "-"),
-        ("of a region (AUPRO)", regions, maps[~masks], "--"),
-        ("of an image's defect (AUPIMO)", defects, maps[good], ":"),
+        ("of all defective pixels (pixel AUROC)", [maps[masks]], normal_pixels, "-"),
+        ("of a region (AUPRO)", regions, normal_pixels, "--"),
+        ("of an image's defect (AUPIMO)", defects, maps[good][:, inside], ":"),
     ]:
         normal = np.sort(normal, axis=None)[::-1]
         threshold = normal[(fpr * (len(normal) - 1)).astype(int)]
@@ -197,7 +200,7 @@ def strips(scores: Mapping[str, Tensor], labels: Tensor, heading: str = "") -> F
         low, high = values.aminmax()
         if low == high:
             axes.set_xlim(float(low) - 1, float(high) + 0.1)
-    figure.suptitle(heading)
+    figure.suptitle(plain(heading))
     return figure
 
 
@@ -266,7 +269,7 @@ def differences(
         axes.text(1.02, row, verdict, transform=axes.get_yaxis_transform(), va="center")
     axes.locator_params(axis="x", nbins=6)  # or their numbers run into each other
     axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
-    figure.suptitle(heading, y=1 - 0.08 / height, va="top")
+    figure.suptitle(plain(heading), y=1 - 0.08 / height, va="top")
     sns.despine(ax=axes)
     return figure
 

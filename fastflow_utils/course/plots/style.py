@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 __all__ = [
-    *("OTHER_COLOURS", "STYLE", "one_panel", "panels", "save"),
+    *("OTHER_COLOURS", "STYLE", "one_panel", "panels", "plain", "save"),
 ]
 
 _PALETTE = sns.color_palette("colorblind")
@@ -37,6 +37,19 @@ STYLE = {
 if (shell := get_ipython()) is not None:  # a notebook: show a Figure as what it is, a picture
     select_figure_formats(shell, {"png"})
     rcParams.update(cast(Any, STYLE))
+
+
+def plain(name: str) -> str:
+    """Return a file's, a folder's or a defect's name so that matplotlib shows it as it is.
+
+    Between two ``$`` it reads a formula, and a name that is none would end the drawing, as would
+    bytes that are no text.
+
+    Example:
+        >>> print(plain("a$b_{$.png"))
+        a\\$b_{\\$.png
+    """
+    return name.encode(errors="backslashreplace").decode().replace("$", r"\$")
 
 
 def panels(
@@ -77,9 +90,9 @@ def save(figure: Figure, file: Path | str | BinaryIO, compress_level: int = 6) -
 
 
 def one_panel(heading: str) -> tuple[Figure, Axes]:
-    """Return a small figure of one panel under a title, and the panel."""
+    """Return a small figure of one panel under a title, which may hold names, and the panel."""
     figure = Figure(figsize=(5, 3.4), dpi=80, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(heading)
+    axes.set_title(plain(heading))
     sns.despine(ax=axes)
     return figure, axes

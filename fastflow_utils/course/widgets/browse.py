@@ -6,7 +6,7 @@ from typing import Any
 import ipywidgets
 from matplotlib.figure import Figure
 
-from fastflow_utils.course.plots import outline, show
+from fastflow_utils.course.plots import outline, plain, show
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.data.layout import categories
 from fastflow_utils.data.mvtec import MVTecAD, Sample
@@ -81,5 +81,5 @@ def _beside(sample: Sample, name: str) -> Figure:
         figure.add_axes(place, xticks=[], yticks=[], frame_on=False).imshow(pixels)
         figure.text(0.5 * column + 0.25, top + 0.01, what, ha="center")
     share = 100 * sample.mask.float().mean().item()
-    figure.suptitle(f"{name}: {share:.1f} % anomalous pixels")
+    figure.suptitle(f"{plain(name)}: {share:.1f} % anomalous pixels")
     return figure

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Gamma, Normal
 
-from fastflow_utils.course.plots import OTHER_COLOURS, colour, montage, outline, show
+from fastflow_utils.course.plots import OTHER_COLOURS, colour, montage, outline, plain, show
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.features import Features
@@ -204,7 +204,7 @@ def quantile_figure(record: EpochRecord) -> Figure:
         for groups in (record.latents[0], record.latents[-1])
     ]
     figure.suptitle(
-        f"{record.dataset.title}: z is {off[0]:.2f} off the diagonal untrained, "
+        f"{plain(record.dataset.title)}: z is {off[0]:.2f} off the diagonal untrained, "
         f"{off[1]:.2f} trained"
     )
     return figure
@@ -226,7 +226,7 @@ def length_figure(record: EpochRecord, epochs: Sequence[int]) -> Figure:
     axes[0, -1].legend()
     spread = np.asarray(record.spread().xs("training", axis=1, level=1)).mean(axis=1)
     figure.suptitle(
-        f"{record.dataset.title}: lengths spread by {spread[epochs[0]]:.2f} at first, "
+        f"{plain(record.dataset.title)}: lengths spread by {spread[epochs[0]]:.2f} at first, "
         f"{spread[epochs[-1]]:.2f} at last (training, mean of levels)"
     )
     return figure
@@ -250,18 +250,18 @@ def epoch_strip(record: EpochRecord, image: int, columns: int = 6) -> Figure:
     for panel in axes.flat:
         panel.axis("off")
     axes.flat[0].imshow(outline(show(sample.image), sample.mask))
-    axes.flat[0].set_title(sample.defect)
+    axes.flat[0].set_title(plain(sample.defect))
     for panel, epoch in zip(axes.flat[1:], epochs, strict=False):
         panel.imshow(outline(colour(record.maps[epoch][image]), sample.mask))
         panel.set_title("untrained" if epoch == 0 else f"epoch {epoch}")
     figure.colorbar(
         SCALE, ax=list(axes.flat), label="anomaly map", ticks=[0.5, 0.75, 1], extend="min"
     )
-    heading = f"{record.dataset.title}: how the heat map of a {sample.defect} image emerges"
+    heading = f"{plain(record.dataset.title)}: how the heat map of a {plain(sample.defect)} image emerges"
     if sample.mask.any():
         shares = record.precision(image)
         heading = (
-            f"{record.dataset.title}: of the hottest pixels, as many as the defect has,\n"
+            f"{plain(record.dataset.title)}: of the hottest pixels, as many as the defect has,\n"
             f"{shares[0]:.0%} lie in it before the training and {shares[-1]:.0%} after it"
         )
     figure.suptitle(heading)
@@ -289,7 +289,7 @@ def epoch_figure(record: EpochRecord, epoch: int, image: int, level: int) -> Fig
     montage(
         figure.add_axes((0.02, 0.5, 0.8, 0.4)),
         [outline(show(sample.image), sample.mask), drawn],
-        [sample.defect, f"heat map{found if sample.mask.any() else ''}"],
+        [plain(sample.defect), f"heat map{found if sample.mask.any() else ''}"],
     )
     bar = figure.add_axes((0.86, 0.51, 0.018, 0.37))
     figure.colorbar(SCALE, bar, label="anomaly map", ticks=[0.5, 0.75, 1])
@@ -311,7 +311,7 @@ def epoch_figure(record: EpochRecord, epoch: int, image: int, level: int) -> Fig
     sns.despine(ax=lengths)
     sns.despine(ax=loss)
     name = "untrained" if epoch == 0 else f"after epoch {epoch}"
-    figure.suptitle(f"{record.dataset.title}, {name}", y=0.985)
+    figure.suptitle(f"{plain(record.dataset.title)}, {name}", y=0.985)
     return figure
 
 

@@ -8,7 +8,7 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from fastflow_utils.course.plots import show
+from fastflow_utils.course.plots import plain, show
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
@@ -106,7 +106,7 @@ def explore_features(backbone: Backbone, dataset: MVTecAD) -> Figure | None:
     colours = {name: [pca_colours(h) for h in levels] for name, levels in maps.items()}
 
     def render(image: str, level: int, channel: int, row: float, column: float) -> Figure:
-        heading = f"{dataset.title}, {image}, stride {backbone.strides[level]:.3g}"
+        heading = f"{plain(dataset.title)}, {plain(image)}, stride {backbone.strides[level]:.3g}"
         picture, h, seen = samples[image].image, maps[image][level], colours[image][level]
         return feature_figure(picture, h, row, column, channel, heading, colours=seen)
 

@@ -15,6 +15,7 @@ from fastflow_utils.course.plots import (
     colour,
     montage,
     outline,
+    plain,
     show,
 )
 from fastflow_utils.course.widgets.epochs import SCALE
@@ -138,7 +139,8 @@ def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> F
     rows.set(xlim=(0, 1), ylim=(-0.6, 1.6), xlabel=f"{top} (dotted: this image)")
     rows.set_yticks([0, 1], ["good", "anomalous"])
     figure.suptitle(
-        f"{mixer.dataset.title}: image AUROC {auroc(scores, mixer.labels):.3f} for this mixture",
+        f"{plain(mixer.dataset.title)}: image AUROC {auroc(scores, mixer.labels):.3f} for this "
+        "mixture",
         y=0.98,
     )
     return figure

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fastflow_utils.course.plots import ANOMALOUS_COLOUR, GOOD_COLOUR, outline, show
+from fastflow_utils.course.plots import ANOMALOUS_COLOUR, GOOD_COLOUR, outline, plain, show
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.detector.evaluation import Evaluation
 from fastflow_utils.detector.metrics import roc_curve
@@ -116,7 +116,7 @@ class ThresholdFigure:
         self.pixels.set_data(self._overlay(pixel_threshold, image))
         self.picture.set_xlabel(data.defects[image])
         says = "anomalous" if score >= threshold else "good"
-        self.picture.set_title(f"{data.title}, no. {image}\nscore {score:.2f}: called {says}")
+        self.picture.set_title(f"{plain(data.title)}, no. {image}\nscore {score:.2f}: called {says}")
         self.chosen.set_data([self.places[image]], [score])
         self.line.set_ydata([threshold, threshold])
         self.spread.set_title(

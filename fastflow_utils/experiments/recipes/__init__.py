@@ -185,7 +185,7 @@ class Recipe:
                 f"these are of {size_text((height, width))} px",
             ),
             "overlap": (
-                fits and _is_whole(self.overlap, 0, window - 32),
+                not fits or _is_whole(self.overlap, 0, window - 32),
                 f"an int from 0 to the window less 32, {self.window} - 32",
             ),
             "method": (
