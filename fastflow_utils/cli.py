@@ -273,7 +273,7 @@ def _tell(result: "Run", output: Path) -> None:
 
 
 def _draw(result: "Run", folder: Path) -> bool:
-    """Draw a run's figures, where the extra `course` is installed; return whether it is."""
+    """Draw a run's figures, where the extra `course` is installed; return whether they are."""
     try:
         from fastflow_utils.course import plots
     except ModuleNotFoundError as error:
@@ -282,7 +282,11 @@ def _draw(result: "Run", folder: Path) -> bool:
             err=True,
         )
         return False
-    plots.draw_run(result.evaluation, result.history, folder)
+    try:
+        plots.draw_run(result.evaluation, result.history, folder)
+    except Exception as error:  # whatever it is: no results are lost for a figure
+        typer.echo(f"no figures: {' '.join(str(error).split())}", err=True)
+        return False
     return True
 
 

@@ -386,9 +386,11 @@ def test_a_test_split_of_one_kind_says_what_it_can(there, known, tiny, tmp_path,
 
 
 def test_a_region_is_for_categories_as_well(tiny, tmp_path, capsys):
-    """Where nobody looks, nothing is found."""
+    """Where nobody looks, nothing is found, and nothing is said to be missed."""
     assert run(tiny, tmp_path, "--method", "gaussian", "--region", "0,0,8,8") == 0
-    assert json.loads((tmp_path / "metrics.json").read_text())["pixel_auroc"] < 0.9
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["pixel_auroc"] is None and metrics["region"] == "0,0,8,8"
+    assert "6 anomalous test images have their defects wholly outside" in str(metrics["notes"])
     assert "0,0,8,8" in (tmp_path / "card.md").read_text()
     picture = tiny / "disc" / "test" / "spot" / "000.png"
     maps = Detector.load(tmp_path / "model").predict(picture)[0]

@@ -15,7 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from fastflow_utils.data.images import ROUNDING, extremes, open_image
+from fastflow_utils.data.images import (
+    EIGHT_BITS,
+    ROUNDING,
+    extremes,
+    has_deep_colour,
+    open_image,
+)
 from fastflow_utils.errors import FastFlowError
 
 __all__ = ["Depth", "depth_of"]
@@ -28,7 +34,8 @@ class Depth(NamedTuple):
     """How the values of a data set's pictures become [0, 1].
 
     Attributes:
-        white: What becomes 1; None where all pictures are of 8 bits.
+        white: What becomes 1; ``EIGHT_BITS`` where all pictures have 8 bits, so that deeper ones
+            are refused later; None where nobody knows, of colour of 16 bits, which Pillow cuts.
         text: How that was found, in one sentence.
     """
 
@@ -54,15 +61,17 @@ def depth_of(paths: Sequence[Path]) -> Depth:
             16-bit colour all have empty upper bits: Pillow keeps only these.
 
     Example:
-        >>> depth_of([]).white is None
-        True
+        >>> depth_of([]).text
+        'pictures of 8 bits, divided by 255'
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip(paths, pool.map(_range, paths), strict=True))
     _require_upper_bits([(one.high, path) for path, one in found.items() if one.kind == "colour"])
     deep = {path: one for path, one in found.items() if one.kind in ("integers", "floats")}
     if not deep:
-        return Depth(None, "pictures of 8 bits, divided by 255")
+        if any(one.kind == "colour" for one in found.values()):
+            return Depth(None, "pictures of 16-bit colour, of which the upper 8 bits are read")
+        return Depth(EIGHT_BITS, "pictures of 8 bits, divided by 255")
     kinds = {one.kind: path for path, one in deep.items()}
     if len(kinds) > 1:
         raise FastFlowError(
@@ -84,8 +93,8 @@ def _range(path: Path) -> _Range:
     """Return a file's range; what cannot be read is found elsewhere, with a better message."""
     eight_bits = _Range("8 bits", 255)
     try:
+        colour = has_deep_colour(path)
         with Image.open(path) as image:
-            colour = image.mode == "RGB" and any(";16" in str(tile.args) for tile in image.tile)
             if not (colour or image.mode.startswith(("I", "F"))):
                 return eight_bits
         picture = open_image(path)
@@ -93,7 +102,9 @@ def _range(path: Path) -> _Range:
             return _Range("floats" if picture.mode == "F" else "integers", extremes(picture)[1])
     except (OSError, ValueError, SyntaxError, FastFlowError):
         return eight_bits
-    return _Range("colour", 256 * int(np.asarray(picture).max()) + 255)
+    bands = [np.asarray(band) for band in picture.split()]
+    seen = bands[:-1] if picture.has_transparency_data else bands  # the last one is alpha
+    return _Range("colour", 256 * max(int(band.max()) for band in seen) + 255)
 
 
 def _require_upper_bits(colours: Sequence[tuple[float, Path]]) -> None:

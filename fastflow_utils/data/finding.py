@@ -8,7 +8,17 @@ from typing import NamedTuple, TypeAlias
 from fastflow_utils.data.images import IMAGE_SUFFIXES, is_visible
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["FOLDERS", "MARK", "PROGRAM", "TABLES", "Found", "Inputs", "find_images", "is_output"]
+__all__ = [
+    "FOLDERS",
+    "MARK",
+    "PROGRAM",
+    "TABLES",
+    "Found",
+    "Inputs",
+    "find_images",
+    "is_output",
+    "is_result",
+]
 
 PROGRAM = "fastflow predict"
 MARK = "predict.json"
@@ -17,6 +27,9 @@ MARK = "predict.json"
 FOLDERS = ("heat_maps", "maps", "masks", "records")
 TABLES = ("scores.csv", "regions.csv", "regions.json")
 """What else may be in an output folder."""
+
+RUN = ("figures", "model")
+"""Folders in what ``fastflow run`` has written."""
 
 LITTER = ("__macosx", "thumbs.db", "desktop.ini")  # no person made them
 
@@ -55,24 +68,29 @@ def find_images(inputs: Inputs) -> Found:
     """
     if isinstance(inputs, Path | str):
         inputs = [inputs]
-    pictures: dict[Path, Path] = {}
+    pictures: dict[Path, tuple[Path, Path]] = {}
     passed_over: dict[Path, None] = {}
     for given in map(Path, inputs):
         if given.is_dir():
             for file in _files(given):
                 if file.suffix.lower() in IMAGE_SUFFIXES:
-                    pictures.setdefault(file, file.relative_to(given))
+                    pictures.setdefault(_place(file), (file, file.relative_to(given)))
                 else:
                     passed_over[file] = None
         elif given.is_file():
-            pictures.setdefault(given, Path(given.name))
+            pictures.setdefault(_place(given), (given, Path(given.name)))
         else:
             raise FastFlowError(f"no file or folder '{given}': expected images or folders of them")
     if not pictures:
         raise FastFlowError(
             f"no images in {', '.join(map(str, inputs))}: expected PNG, JPEG, BMP, TIFF or WebP"
         )
-    return Found(list(pictures.items()), list(passed_over))
+    return Found(list(pictures.values()), list(passed_over))
+
+
+def _place(file: Path) -> Path:
+    """Return where a file lies, whatever way there was given; a link lies where it is itself."""
+    return file.parent.resolve() / file.name
 
 
 def is_output(folder: Path) -> bool:
@@ -83,18 +101,31 @@ def is_output(folder: Path) -> bool:
         return False
 
 
+def is_result(path: Path) -> bool:
+    """Return whether a file or folder was made by ``fastflow predict`` or ``fastflow run``.
+
+    Heat maps and figures are no pictures of parts: neither to judge nor to learn from.
+    """
+    here = path.parent
+    if path.name in (*FOLDERS, *TABLES, MARK):
+        return is_output(here)
+    is_run = path.name in RUN and (here / "model" / "config.json").is_file()
+    return is_run and (here / "metrics.json").is_file()
+
+
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yield the files below a folder that a person put there."""
     here = folder.resolve()
     if here in above:  # a link to where it is: without an end
         return
-    if here.name in FOLDERS and is_output(here.parent):
+    if is_result(here):
         return
-    own = (MARK, *TABLES) if is_output(here) else ()
     entries = sorted(
         entry
         for entry in folder.iterdir()
-        if is_visible(entry) and entry.name.lower() not in LITTER and entry.name not in own
+        if is_visible(entry)
+        and entry.name.lower() not in LITTER
+        and not is_result(here / entry.name)
     )
     # A link to nothing is neither file nor folder: reading it tells so.
     yield from (entry for entry in entries if entry.is_file() or _leads_nowhere(entry))

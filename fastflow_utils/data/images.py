@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 __all__ = [
+    "EIGHT_BITS",
     "IMAGE_SUFFIXES",
     "Picture",
     "Strips",
@@ -32,6 +33,8 @@ __all__ = [
     "checked_size",
     "each_picture",
     "extremes",
+    "frames_of",
+    "has_deep_colour",
     "image_files",
     "is_visible",
     "load_image",
@@ -43,6 +46,8 @@ __all__ = [
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm", ".jp2"}
 Picture: TypeAlias = "Path | str | Image.Image | np.ndarray | Tensor"
+EIGHT_BITS = 0
+"""The ``white`` of pictures of 8 bits alone: with it, any that has more is refused."""
 ROUNDING = 1e-3  # a float so little outside [0, 1] is a rounding error
 BAND = 256  # rows of a large picture that are in work at a time
 
@@ -115,6 +120,25 @@ def open_image(path: Path | str) -> Image.Image:
         return _upright(image)
 
 
+def frames_of(path: Path | str) -> int:
+    """Return how many pages or frames a file has, of which the first is read.
+
+    The previews that a telephone puts into its JPEG files (MPO) are none.
+    """
+    with _reading(path), Image.open(path) as image:
+        return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
+def has_deep_colour(path: Path | str) -> bool:
+    """Return whether a file is of 16-bit colour, or grey with transparency.
+
+    Pillow keeps the upper 8 of its bits.
+    """
+    with _reading(path), Image.open(path) as image:
+        colour = not image.mode.startswith(("I", "F"))
+        return colour and any(";16" in str(tile.args) for tile in image.tile)
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """The image as its EXIF says that it is to be seen; no copy where nothing is to be turned."""
     if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
@@ -159,7 +183,11 @@ def extremes(image: Image.Image) -> tuple[float, float]:
 def _full_scale(image: Image.Image, white: int | None) -> int:
     """The value that means white. A float file does not say, so its largest value decides."""
     _, high = extremes(image)
+    if white == EIGHT_BITS:
+        _refuse_depth()
     if white is not None:
+        if image.mode == "F" and high <= 1 < white:
+            raise ValueError(f"floats up to {high:g}, and {white} is white in the others")
         _require_below(high, white)
         return white
     if image.mode == "I" and high <= 255:
@@ -170,6 +198,13 @@ def _full_scale(image: Image.Image, white: int | None) -> int:
     if image.mode.startswith("I"):
         return 65535
     return next(scale for scale in (1, 255, 65535) if high <= scale)
+
+
+def _refuse_depth() -> None:
+    raise ValueError(
+        "more than 8 bits, and the pictures that were learnt from have 8: nothing says which "
+        "value is white; convert it to 8 bits as they were, or learn from such pictures"
+    )
 
 
 def _require_below(high: float, white: int) -> None:
@@ -216,6 +251,8 @@ def _pixels(values: np.ndarray | Tensor) -> np.ndarray:
 def _layers(picture: Picture, white: int | None = None) -> tuple[list[Image.Image], int]:
     """What is to be resized, one image of bytes or one of floats for each channel, its white."""
     if isinstance(picture, Path | str):
+        if white == EIGHT_BITS and has_deep_colour(picture):
+            _refuse_depth()
         picture = open_image(picture)
     if isinstance(picture, TiffImageFile) and picture.filename and picture.tag_v2.get(274, 1) > 4:
         raise ValueError("Pillow itself may read a turned TIFF wrongly: give its path")
@@ -232,6 +269,8 @@ def _layers(picture: Picture, white: int | None = None) -> tuple[list[Image.Imag
     if pixels.dtype == np.uint8:  # as a file of these pixels is read
         return _layers(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
     if pixels.dtype.type == np.uint16:  # in either byte order
+        if white == EIGHT_BITS:
+            _refuse_depth()
         white = white or 65535
         _require_below(float(pixels[..., :3].max()), white)
     else:
@@ -251,7 +290,7 @@ def as_image(picture: Picture, size: Size | None = None, white: int | None = Non
     is divided by 65535 and keeps its precision (Pillow reads 16-bit *colour* at 8 bits); float
     grey of a file or a Pillow image is divided by 1, 255 or 65535, the first that its largest
     value does not exceed. Such a rule for each file by itself is a guess: for the files of a data
-    set :func:`~fastflow_utils.data.depth.white_of` finds one ``white`` for all.
+    set :func:`~fastflow_utils.data.depth.depth_of` finds one ``white`` for all.
 
     Args:
         picture: A path; a Pillow image of any mode; an array (H, W) or (H, W, C), or a tensor
@@ -260,7 +299,8 @@ def as_image(picture: Picture, size: Size | None = None, white: int | None = Non
         size: Resize to these pixels, H = W or (H, W), by Pillow's antialiased bicubic filter: the
             default backbone was evaluated with it, and thin scratches stay sharper than under
             a bilinear one. ``None`` keeps the picture's size.
-        white: The value that becomes 1, of what has more than 8 bits. Default: as said above.
+        white: The value that becomes 1, of what has more than 8 bits; ``EIGHT_BITS`` refuses
+            such pictures. Default: as said above.
             8-bit pictures and float arrays are what they are.
 
     Returns:

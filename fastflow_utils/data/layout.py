@@ -21,6 +21,7 @@ from fastflow_utils.data.readers import (
     listing,
     visible_folders,
 )
+from fastflow_utils.data.remarks import remarks
 from fastflow_utils.errors import FastFlowError
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def _inspect(root: Path, category: str) -> dict[str, int | str]:
         **counts,
         masks=sum(bool(i.label and i.masks and i.masks[0].is_file()) for i in found.items),
         problems=summary(findings, found),
-        notes="; ".join(found.notes),
+        notes="; ".join((*found.notes, *remarks(found))),
     )
 
 

@@ -6,6 +6,7 @@
 import hashlib
 import os
 import random
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,11 +17,22 @@ from fastflow_utils.compute import check_seed
 from fastflow_utils.data.images import sha256
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["GOOD", "MVTEC_AD", "Item", "Listing", "Split", "first_few"]
+__all__ = [
+    "GOOD",
+    "MVTEC_AD",
+    "NO_SPLIT",
+    "Item",
+    "Listing",
+    "Split",
+    "first_few",
+    "in_order",
+    "plain_path",
+]
 
 Split = Literal["train", "test"]
 GOOD = "good"
 MVTEC_AD = "MVTec AD"
+NO_SPLIT = "no split is given"  # how a note begins that says which pictures are the test
 
 
 class Item(NamedTuple):
@@ -50,6 +62,7 @@ class Listing:
         items: Sorted by split, defect and file.
         notes: What was decided while reading it, for people.
         unread: Files and folders among the pictures that are none of the items.
+        home: The folder that the pictures lie in, where it is not the root itself.
 
     Example:
         >>> bent = Item(Path("a.png"), "test", "bent")
@@ -64,6 +77,7 @@ class Listing:
     items: tuple[Item, ...]
     notes: tuple[str, ...] = ()
     unread: tuple[Path, ...] = ()
+    home: Path | None = None
 
     def of(self, split: str) -> list[Item]:
         """The pictures of one split."""
@@ -72,10 +86,7 @@ class Listing:
     @property
     def folder(self) -> Path:
         """The folder that the pictures lie in."""
-        inside = self.root / self.category
-        if inside.is_dir():
-            return inside
-        return self.root.parent if self.root.is_file() else self.root  # a table is a file
+        return self.home or self.root
 
     @property
     def has_masks(self) -> bool:
@@ -90,9 +101,13 @@ class Listing:
         return any((place / "sample_set.json").is_file() for place in places)
 
     def name(self, path: Path) -> str:
-        """A file's name for people: below the category's folder, where it lies there."""
-        inside = path.is_relative_to(self.folder)
-        return (path.relative_to(self.folder) if inside else path).as_posix()
+        """A file's name for people: below the category's folder, or with its own folder's name.
+
+        It is never absolute: cards and tables, which are passed on, hold it.
+        """
+        path, folder = plain_path(path), plain_path(self.folder)
+        inside = path.is_relative_to(folder)
+        return (path.relative_to(folder) if inside else Path(*path.parts[1:][-2:])).as_posix()
 
     def without(self, names: Iterable[str]) -> "Listing":
         """Return this listing without the pictures of these names, as :meth:`name` has them.
@@ -183,6 +198,22 @@ def _digest_of_lines(lines: Iterable[str]) -> str:
     # On Linux a name may be any bytes: those that are no UTF-8 count as they are.
     text = "".join(f"{line}\n" for line in lines)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def plain_path(path: Path) -> Path:
+    """Return an absolute path without ``..``; links stay what they are called."""
+    return Path(os.path.abspath(path))  # noqa: PTH100  resolve() follows links
+
+
+def in_order(name: str) -> tuple[list[str | int], str]:
+    """Return a key that sorts names as people count.
+
+    Example:
+        >>> sorted(["IMG_10", "IMG_9", "IMG_8"], key=in_order)
+        ['IMG_8', 'IMG_9', 'IMG_10']
+    """
+    parts = re.split(r"(\d+)", name)  # text and digits in turn, so that like meets like
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)], name
 
 
 def first_few(names: Iterable[object], most: int = 3) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "find_masks",
     "load_mask",
     "look_at_all",
+    "orientation",
     "read_mask",
     "the_one",
 ]
@@ -40,6 +41,8 @@ Finding = tuple[str, Path]  # what is wrong, and with which file
 
 VANISHED = "vanished mask"
 INVERTED = "inverted mask (white is what is good: swap black and white)"
+NO_BLACK = "mask of several values without black (what is good is to be black)"
+FLAT_GREY = "mask with dark grey areas, which count as good (make what is anomalous white)"
 TURNED = (
     "mask of the picture before its EXIF turns it (turn the mask too, or store the picture turned)"
 )
@@ -100,7 +103,7 @@ def load_mask(path: Path | str | Sequence[Path | str], size: Size | None = None)
     MVTec AD's masks hold 0 and 255. Other masks hold class numbers, grey rims or the noise of
     JPEG, so one rule reads them all:
 
-    - a file of at most eight values, black among them or not, says what it means by each: every
+    - a file of at most eight values says what it means by each: every
       pixel that is not black is anomalous ({0, 1}, class numbers, {0, 255}, 1-bit, colours);
     - in any other file, and in a JPEG that is brighter than half of white anywhere, a pixel is
       anomalous from half of white on: this is where the edge was before it was smoothed.
@@ -148,6 +151,14 @@ def read_mask(path: Path | str | Sequence[Path | str], size: Size | None = None)
 
 def _anomalous(path: Path) -> np.ndarray:
     """Where one file says that something is anomalous."""
+    values, white = _values(path)
+    levels = _levels(values)
+    noisy = path.suffix.lower() in LOSSY and levels[-1] > white / 2
+    return values > 0 if len(levels) <= FEW and not noisy else values >= white / 2
+
+
+def _values(path: Path) -> tuple[np.ndarray, int]:
+    """A mask's values (H, W), and the one that means white."""
     image = open_image(path)
     white = 255
     if image.mode.startswith(("I", "F")):  # 16 bits, or floats
@@ -159,13 +170,13 @@ def _anomalous(path: Path) -> np.ndarray:
     else:
         bands = image.convert("L" if image.mode in ("1", "L") else "RGB").split()
         values = np.maximum.reduce([np.asarray(band) for band in bands])
-    levels = (
-        np.flatnonzero(np.bincount(values.ravel()))
-        if values.dtype in (np.uint8, np.uint16)
-        else np.unique(values)
-    )
-    noisy = path.suffix.lower() in LOSSY and levels[-1] > white / 2
-    return values > 0 if len(levels) <= FEW and not noisy else values >= white / 2
+    return values, white
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
+    if values.dtype in (np.uint8, np.uint16):
+        return np.flatnonzero(np.bincount(values.ravel()))
+    return np.unique(values)
 
 
 # What is wrong ----------------------------------------------------------------------------------
@@ -222,7 +233,9 @@ def _look_at(item: Item, size: Size | None, white: int | None) -> list[Finding]:
         findings.append((TURNED if turned else "mask of another size", mask))
     if not item.label:
         return [*findings, *[("mask of a good picture is not black", mask)] * bool(truth.any())]
-    if not truth.any():
+    if strange := [(what, path) for path in item.masks for what in _strange(path)]:
+        findings.append(strange[0])
+    elif not truth.any():
         findings.append(("empty mask", mask))
     elif _looks_inverted(truth):
         findings.append((INVERTED, mask))
@@ -231,12 +244,41 @@ def _look_at(item: Item, size: Size | None, white: int | None) -> list[Finding]:
     return findings
 
 
+def _strange(path: Path) -> list[str]:
+    """What makes the values of one mask file doubtful."""
+    if path.suffix.lower() in LOSSY:  # whose values are noisy
+        return []
+    values, white = _values(path)
+    levels = _levels(values)
+    if len(levels) <= FEW:
+        return [NO_BLACK] * bool(len(levels) > 1 and levels[0] > 0)
+    # Of a smoothed edge, the greys are steps; numbers of objects fill areas.
+    middle = values[1:-1, 1:-1]
+    flat = np.logical_and.reduce(
+        [
+            middle == s
+            for s in (values[2:, 1:-1], values[:-2, 1:-1], values[1:-1, 2:], values[1:-1, :-2])
+        ]
+    )
+    grey = flat & (middle > 0) & (middle < white / 2)
+    return [FLAT_GREY] * bool(grey.sum() > 0.1 * (values > 0).sum())
+
+
 def _looks_inverted(truth: np.ndarray) -> bool:
-    edges = (truth[0], truth[-1], truth[:, 0], truth[:, -1])
-    return bool(truth.mean() > 0.5 and not truth.all() and all(map(np.all, edges)))
+    """Whether more than half of a mask and of its edges is white, and something is black."""
+    edges = np.concatenate([truth[0], truth[-1], truth[:, 0], truth[:, -1]])
+    return bool(truth.mean() > 0.5 and not truth.all() and edges.mean() > 0.5)
 
 
 def _is_turned(path: Path) -> bool:
     """Whether a viewer shows the file with its sides swapped."""
-    with Image.open(path) as image:
-        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) > 4)
+    return orientation(path) > 4
+
+
+def orientation(path: Path) -> int:
+    """How the EXIF of a file says that it is to be turned; 1 for not at all, or no picture."""
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, ValueError, SyntaxError):
+        return 1

@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import laplace
 
 from fastflow_utils.data.finding import find_images
-from fastflow_utils.data.images import Strips, open_image
+from fastflow_utils.data.images import Strips, frames_of, open_image
 from fastflow_utils.data.sample_set import defects, render
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import track
 
-__all__ = ["example", "survey"]
+__all__ = ["example", "survey", "twins"]
 
 COLUMNS = ["width", "height", "brightness", "sharpness", "twin", "remark"]
 DARK, BRIGHT, BLURRED = 0.7, 1.4, 0.5  # of the median
@@ -26,6 +27,9 @@ SHAPE = 0.05  # largest relative difference of width / height
 SIZE = 1.5  # largest ratio of the sides of squares with as many pixels
 ALIKE = 1.25  # the same, of pictures whose sharpness can be compared
 TWIN = 0.45  # of the median distance to the nearest other picture
+COPY = 2 / 255 * (32 * 32 * 3) ** 0.5  # distance of thumbnails that JPEG, or another size, makes
+COPIES = 5  # of one picture, at most, that do not change what is usual
+TOLD = 100  # near duplicates of one picture: of thousands that are the same, the first ones do
 ROWS = 256  # of a picture that are in work at a time, and pictures that are compared with all
 
 
@@ -42,7 +46,9 @@ def survey(pictures: Path | str | Sequence[Path | str], white: int | None = None
     left.
 
     Two pictures are near duplicates if their thumbnails of 32 x 32 pixels are much closer than a
-    picture and its nearest other usually are here. (Hashes with a fixed limit, made to find
+    picture and its nearest other usually are here, where copies of it that JPEG or another size
+    has changed do not count as others: so they are found even if every picture has some. The same
+    pixels are near duplicates always. (Hashes with a fixed limit, made to find
     copies among holiday pictures, cannot tell two good parts in front of a fixed camera apart.)
 
     Memory: a picture of 30 megapixels takes 200 MB, of 16 bits 300 MB; 5,000 pictures of any size
@@ -62,7 +68,8 @@ def survey(pictures: Path | str | Sequence[Path | str], white: int | None = None
         first file that it nearly duplicates, else empty) and ``remark``: empty, or why to look at
         it: "unreadable", or some of "dark", "bright", "blurred", "another shape" (width over
         height), "another size" (a square with as many pixels has a side of 1.5 times the usual
-        one, or less than two thirds of it), "near duplicate".
+        one, or less than two thirds of it), "near duplicate", "several frames" (of which the
+        first is read).
 
     Raises:
         FastFlowError: There is no such folder, no picture in it, or none that can be read.
@@ -78,19 +85,22 @@ def survey(pictures: Path | str | Sequence[Path | str], white: int | None = None
     """
     rows: list[dict[str, object]] = []
     thumbnails: dict[str, np.ndarray] = {}
+    reasons: list[str] = []
     for name, path in track(_files(pictures).items(), "looking"):
         try:
             row, thumbnails[name] = _measure(path, white)
-        except FastFlowError:
+        except FastFlowError as error:
             row = {"remark": "unreadable"}
+            reasons.append(f"{name}: {error}")
         rows.append({"file": name, **row})
     if not thumbnails:
         where = pictures if isinstance(pictures, Path | str) else f"{len(rows)} files"
-        raise FastFlowError(f"no picture in {where} can be read: expected PNG, JPEG, TIFF, ...")
+        raise FastFlowError(f"no picture in {where} can be read; the first, {reasons[0]}")
     table = pd.DataFrame(rows, columns=["file", *COLUMNS, "coarse"]).set_index("file")
     table[["width", "height"]] = table[["width", "height"]].astype("Int64")
-    twins = _twins(thumbnails)
-    table["twin"] = [twins.get(str(name), "") for name in table.index]
+    names, near = list(thumbnails), _twins(list(thumbnails.values()))
+    first = {names[one]: names[earlier[0][0]] for one, earlier in near.items()}
+    table["twin"] = [first.get(str(name), "") for name in table.index]
     _remark(table)
     return table[COLUMNS]
 
@@ -118,11 +128,15 @@ def _measure(path: Path, white: int | None) -> tuple[dict[str, object], np.ndarr
         "height": whole.height,
         "brightness": float(grey.mean()),
         "sharpness": _detail(whole) / contrast,
-        "remark": "",
+        "remark": "several frames" if frames_of(path) > 1 else "",
         "coarse": float(np.std(laplace(coarse))) / contrast,
     }
-    thumbnail = np.broadcast_to(_reduced(small, 8), (32, 32, 3))
-    return row, thumbnail.astype(np.float32).ravel()
+    return row, _thumbnail(small)
+
+
+def _thumbnail(small: np.ndarray) -> np.ndarray:
+    """Return 32 x 32 pixels in a row, of a picture's 256 x 256."""
+    return np.broadcast_to(_reduced(small, 8), (32, 32, 3)).astype(np.float32).ravel()
 
 
 def _reduced(pixels: np.ndarray, factor: int) -> np.ndarray:
@@ -170,22 +184,59 @@ def _usual(sharpness: "pd.Series[float]", side: "pd.Series[float]", own: float) 
     return float(alike.median()) if len(alike) >= 3 else np.nan
 
 
-def _twins(thumbnails: dict[str, np.ndarray]) -> dict[str, str]:
-    """Return of each near duplicate the first picture that it is close to."""
-    names = list(thumbnails)
-    if len(names) < 3:  # nothing to say what is usual
+def twins(paths: Sequence[Path], white: int | None = None) -> dict[Path, list[tuple[Path, bool]]]:
+    """Return the near duplicates of each picture among those before it, as :func:`survey` finds.
+
+    Args:
+        paths: The pictures; one that cannot be read has no twin.
+        white: As for :func:`survey`.
+
+    Returns:
+        For each picture that has any: the others, and whether their pixels are the same.
+    """
+
+    def look(path: Path) -> np.ndarray | None:
+        try:
+            return _thumbnail(Strips(path, 256, white).pixels())
+        except FastFlowError:
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        seen = [(path, small) for path, small in zip(paths, pool.map(look, paths), strict=True)]
+    read = [(path, small) for path, small in seen if small is not None]
+    near = _twins([small for _, small in read])
+    return {read[n][0]: [(read[other][0], same) for other, same in e] for n, e in near.items()}
+
+
+def _twins(thumbnails: Sequence[np.ndarray]) -> dict[int, list[tuple[int, bool]]]:
+    """Return of each near duplicate the earlier pictures close to it, and if they are the same."""
+    if not thumbnails:
         return {}
-    pictures = np.stack(list(thumbnails.values())).astype(float)
+    pictures = np.stack(thumbnails).astype(float)
     pictures -= pictures.mean(0)  # distances from products: the smaller the numbers, the finer
-    nearest = np.concatenate([_without_own(at, d).min(1) for at, d in _distances(pictures)])
-    limit = TWIN * np.median(nearest)
-    twins = {}
+    usual = np.concatenate([_to_another(distance) for _, distance in _distances(pictures)])
+    known = usual[np.isfinite(usual)]
+    limit = TWIN * np.median(known) if len(known) else 0
+    near = {}
     for at, distance in _distances(pictures):
-        for number, close in enumerate(distance <= limit, at):
-            earlier = np.flatnonzero(close[:number])
+        for number, row in enumerate(distance, at):
+            earlier = np.flatnonzero(row[:number] <= limit)[:TOLD]
             if len(earlier):
-                twins[names[number]] = names[int(earlier[0])]
-    return twins
+                near[number] = [(int(other), bool(row[other] == 0)) for other in earlier]
+    return near
+
+
+def _to_another(distance: np.ndarray) -> np.ndarray:
+    """Return how far pictures are from the nearest that is no copy, from distances to all (B, N).
+
+    A copy is close as JPEG leaves it, and all that are no copies are much farther away.
+    """
+    others = np.where(distance == 0, np.inf, distance)  # itself, and the same pixels
+    near = np.sort(others, axis=1)[:, : COPIES + 1]
+    closest, next_ = near[:, :-1], near[:, 1:]
+    is_copy = (closest < TWIN * next_) & np.isfinite(next_) & (closest < COPY)
+    copies = np.where(is_copy, 1 + np.arange(is_copy.shape[1]), 0).max(1, initial=0)
+    return np.asarray(near[np.arange(len(near)), copies])
 
 
 def _distances(pictures: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -196,12 +247,6 @@ def _distances(pictures: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         found = squares[some, None] + squares - 2 * pictures[some] @ pictures.T
         found[found < 1e-9] = 0  # of the same pictures a rounding error is left
         yield at, np.sqrt(found)
-
-
-def _without_own(at: int, distance: np.ndarray) -> np.ndarray:
-    places = np.arange(len(distance))
-    distance[places, at + places] = np.inf
-    return distance
 
 
 def example(

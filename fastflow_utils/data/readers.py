@@ -8,7 +8,7 @@ stands in the listing's notes, what it leaves out in ``unread``: nothing is drop
 import difflib
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,8 +16,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from fastflow_utils.data.finding import is_result
 from fastflow_utils.data.images import image_files, is_visible
-from fastflow_utils.data.listing import GOOD, MVTEC_AD, Item, Listing, Split, first_few
+from fastflow_utils.data.listing import (
+    GOOD,
+    MVTEC_AD,
+    NO_SPLIT,
+    Item,
+    Listing,
+    Split,
+    first_few,
+    plain_path,
+)
 from fastflow_utils.data.masks import ENDING, find_masks, read_mask, the_one
 from fastflow_utils.data.rows import header, items_of_table, items_of_visa
 from fastflow_utils.errors import FastFlowError
@@ -34,10 +44,11 @@ __all__ = [
     "visible_folders",
 ]
 
-FOLDERS, TABLE = "folders", "table"
+FOLDERS, TABLE, KOLEKTOR = "folders", "table", "KolektorSDD"
 GOOD_NAMES = {GOOD, "ok", "normal"}
 BAD_NAMES = {"bad", "ko", "ng", "nok", "defect", "defects", "defective", "anomaly", "anomalies"}
 MASK_NAMES = {"masks", "mask", "ground_truth", "gt", "labels"}
+NOT_GOOD = BAD_NAMES | MASK_NAMES | {"test", "test_public"}
 VALIDATION = ("validation", "val")
 EVERY = 5  # without a split, this share of the good pictures is kept for the test
 NO_PICTURE = {".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".xml", ".html", ".pdf", ".log"}
@@ -60,7 +71,9 @@ def _is_own(path: Path) -> bool:
 
 
 def below(folder: Path) -> list[Path]:
-    """Every picture in a folder and its subfolders, sorted; hidden ones are left out.
+    """Every picture in a folder and its subfolders, sorted.
+
+    Hidden ones are left out, and what our own commands have written there.
 
     Example:
         >>> import tempfile
@@ -76,9 +89,11 @@ def below(folder: Path) -> list[Path]:
     seen: set[str] = set()  # a link may lead back
     for place, names, _ in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        names[:] = [] if real in seen else [n for n in names if _is_own(Path(n))]
-        if real not in seen:
-            found += image_files(place)
+        if real in seen or is_result(Path(real)):
+            names[:] = []
+            continue
+        names[:] = [name for name in names if _is_own(Path(name))]
+        found += image_files(place)
         seen.add(real)
     return sorted(found)
 
@@ -138,6 +153,7 @@ def _listing(
     layout: str,
     root: Path,
     category: str,
+    folder: Path,
     items: Iterable[Item],
     notes: Sequence[str] = (),
     unread: Sequence[Path] = (),
@@ -149,6 +165,7 @@ def _listing(
         category,
         tuple(sorted(items, key=lambda item: (item.split != "train", item.defect, item.path))),
         unread=tuple(unread),
+        home=folder,
     )
     owners: dict[Path, Path] = {}
     for item in found.items:
@@ -158,6 +175,20 @@ def _listing(
                     f"{mask} may be the mask of {other} and of {item.path}: give each its own"
                 )
     told = list(notes)
+    beside = [
+        mask
+        for item in found.items
+        for mask in item.masks[:1]
+        if mask.parent == item.path.parent and ENDING.search(mask.stem)
+    ]
+    if beside and layout not in (TABLE, KOLEKTOR):
+        told.append(
+            f"{len(beside)} files beside pictures are taken for their masks, by their names, "
+            f"such as {found.name(beside[0])}"
+        )
+    kinds = Counter(item.defect for item in found.items if item.label)
+    if kinds and layout in (TABLE, FOLDERS):
+        told.append(f"damage: {first_few((f'{kinds[kind]} {kind}' for kind in sorted(kinds)), 9)}")
     lacking = [item.path for item in found.items if item.label and not item.masks]
     if lacking:
         count = sum(item.label for item in found.items)
@@ -177,7 +208,7 @@ def _kept_for_test(items: Sequence[Item]) -> tuple[list[Item], str]:
     kept = good[EVERY - 1 :: EVERY]
     chosen = {item.path for item in kept} | {item.path for item in items if item.label}
     split = [item._replace(split="test" if item.path in chosen else "train") for item in items]
-    note = f"no split is given: every fifth good picture, {len(kept)} of {len(good)}, is for the"
+    note = f"{NO_SPLIT}: every fifth good picture, {len(kept)} of {len(good)}, is for the"
     return split, f"{note} test"
 
 
@@ -233,7 +264,7 @@ def _tree(layout: str, root: Path, category: str, folder: Path) -> Listing:
         notes.append(f"{first_few(path.name for path in left)}: without labels, not read")
     if layout == "MVTec LOCO AD":
         notes.append("the saturation of LOCO's own metric, sPRO, is not used: a mask counts whole")
-    return _listing(layout, root, category, items, notes, unread)
+    return _listing(layout, root, category, folder, items, notes, unread)
 
 
 def _expected_mask(image: Path, test: Path, truth: Path) -> Path:
@@ -260,7 +291,7 @@ def _visa(root: Path, category: str, folder: Path) -> Listing:
         )
         items, note = _kept_for_test([*normal, *anomalous])
         notes = [f"{note} (the official split is split_csv/1cls.csv beside the folder)"]
-    return _listing("VisA", root, category, items, notes, _unread(folder, _used(items)))
+    return _listing("VisA", root, category, folder, items, notes, _unread(folder, _used(items)))
 
 
 def _is_kolektor(folder: Path) -> bool:
@@ -288,9 +319,9 @@ def _kolektor(root: Path, category: str, folder: Path) -> Listing:
             item._replace(split="test", defect="bad") if is_bad else item
             for item, is_bad in zip(items, damaged, strict=True)
         ]
-    note = f"no split is given: every fifth folder, {len(kept)} of {len(parts)}, and all damage "
+    note = f"{NO_SPLIT}: every fifth folder, {len(kept)} of {len(parts)}, and all damage "
     return _listing(
-        "KolektorSDD", root, category, items, [note + "are for the test"],
+        KOLEKTOR, root, category, folder, items, [note + "are for the test"],
         _unread(folder, _used(items)),
     )  # fmt: skip
 
@@ -330,7 +361,10 @@ def _table(root: Path, category: str, file: Path) -> Listing:
     left = len(set(below(file.parent)) - _used(items))
     if left:
         notes.append(f"{left} pictures in the table's folder are not in it")
-    return _listing(TABLE, root, category, items, notes)
+    folder = file.parent
+    if any(not plain_path(item.path).is_relative_to(plain_path(folder)) for item in items):
+        folder = Path(os.path.commonpath([plain_path(item.path).parent for item in items]))
+    return _listing(TABLE, root, category, folder, items, notes)
 
 
 def _tables_in(folder: Path) -> list[Path]:
@@ -385,45 +419,55 @@ def from_folders(
             raise FastFlowError(f"there is no folder {folder}: name one that holds pictures")
     if masks is not None and bad is None:
         raise FastFlowError(f"masks in {masks} without bad pictures: say where those are")
-    root = good.resolve()
+    if bad is not None and bad.resolve() in (good.resolve(), *good.resolve().parents):
+        raise FastFlowError(
+            f"the good pictures in {good} lie in the folder of bad ones, {bad}: give each its own"
+        )
+    root = plain_path(good)
     while _is_good(root.name) or root.name == "train":  # which say nothing of what it shows
         root = root.parent
-    return _plain(root, root.name, good, bad, masks)
+    items, notes = _plain(good, bad, masks)
+    unread = [
+        path for folder in (good, bad, masks) if folder for path in _unread(folder, _used(items))
+    ]
+    return _listing(FOLDERS, root, root.name, root, items, notes, list(dict.fromkeys(unread)))
 
 
-def _plain(root: Path, category: str, good: Path, bad: Path | None, masks: Path | None) -> Listing:
+def _plain(good: Path, bad: Path | None, masks: Path | None) -> tuple[list[Item], list[str]]:
+    """The pictures of plain folders, and notes on what was decided."""
     own = _with_masks(good, "train", GOOD, without=[bad, masks])
     if not own:
         raise FastFlowError(f"no good pictures in {good}: expected PNG, JPEG, TIFF or the like")
     _require_good_names(good, own)
-    items, notes = own, []
-    if bad is not None:
-        damaged = _damaged(bad, masks)
-        if not damaged:
-            raise FastFlowError(f"no pictures in {bad}: expected PNG, JPEG, TIFF or the like")
-        if masks is not None and not any(item.masks for item in damaged):
-            raise FastFlowError(
-                f"no mask in {masks} fits a picture in {bad}: the mask of {damaged[0].path.name} "
-                f"is to be called {damaged[0].path.stem}_mask.png, or have the same name"
-            )
-        items, note = _kept_for_test([*own, *damaged])
-        notes.append(note)
-    beside = sum(any(m.parent == i.path.parent for m in i.masks) for i in items)
-    if beside:
-        notes.append(f"{beside} files beside pictures are taken for their masks, by their names")
-    used = _used(items)
-    unread = [path for folder in (good, bad, masks) if folder for path in _unread(folder, used)]
-    return _listing(FOLDERS, root, category, items, notes, list(dict.fromkeys(unread)))
+    if bad is None:
+        return own, []
+    damaged = _damaged(bad, masks)
+    if not damaged:
+        raise FastFlowError(f"no pictures in {bad}: expected PNG, JPEG, TIFF or the like")
+    if masks is not None and not any(item.masks for item in damaged):
+        raise FastFlowError(
+            f"no mask in {masks} fits a picture in {bad}: the mask of {damaged[0].path.name} "
+            f"is to be called {damaged[0].path.stem}_mask.png, or have the same name"
+        )
+    items, note = _kept_for_test([*own, *damaged])
+    flat = {i.defect for i in damaged if masks in {m.parent for m in i.masks}} - {"bad"}
+    sorted_in = any(masks in mask.parent.parents for i in damaged for mask in i.masks)
+    if not (flat and sorted_in):
+        return items, [note]
+    mixed = f"masks of {first_few(sorted(flat))} are those directly in the folder of masks"
+    return items, [note, f"{mixed}, while others have subfolders there"]
 
 
 def _damaged(bad: Path, masks: Path | None) -> list[Item]:
     """The pictures of a folder of bad ones; a subfolder's name is the kind of damage."""
     items = []
     for item in _with_masks(bad, "test", "bad", masks, without=[masks]):
-        kind, *deeper = item.path.relative_to(bad).parts
-        if deeper and _is_good(kind):
-            raise FastFlowError(f"{bad / kind} lies among the bad pictures: move it away")
-        items.append(item._replace(defect=kind if deeper else "bad"))
+        above = item.path.parent.relative_to(bad).parts
+        if good := [part for part in above if _is_good(part)]:
+            raise FastFlowError(
+                f"{item.path.parent}: {good[0]} lies among the bad pictures: move it away"
+            )
+        items.append(item._replace(defect=above[0] if above else "bad"))
     return items
 
 
@@ -435,14 +479,15 @@ def _require_good_names(good: Path, items: Sequence[Item]) -> None:
             f"{good} is a category in the layout of {kind[0].name}: give its parent as the data "
             f"root (--data) and {good.resolve().name} as the category"
         )
-    named = _good_folders(good)
-    if named and any(named[0] not in item.path.parents for item in items):
+    above = {item.path.relative_to(good).parent.parts for item in items}
+    parents = {part for parts in above for part in parts}
+    named = sorted(part for part in parents if _is_good(part))
+    if named and not all(any(map(_is_good, parts)) for parts in above):
         raise FastFlowError(
-            f"{good} has a folder {named[0].name} and pictures elsewhere, which may be bad: give "
+            f"{good} has a folder {named[0]} and pictures elsewhere, which may be bad: give "
             "the folder of the good ones alone"
         )
-    parents = {part for item in items for part in item.path.relative_to(good).parent.parts}
-    wrong = sorted(part for part in parents if part.lower() in BAD_NAMES | MASK_NAMES)
+    wrong = sorted(part for part in parents if part.lower() in NOT_GOOD)
     if wrong:
         raise FastFlowError(
             f"{good} is to hold good pictures and has a folder {wrong[0]}: give the folder of the "
@@ -466,9 +511,9 @@ def _two_folders(root: Path, category: str, folder: Path) -> Listing:
     good = one(GOOD_NAMES)
     assert good is not None  # so it was found
     chosen = (good, one(BAD_NAMES), one(MASK_NAMES))
-    found = _plain(root, category, *chosen)
-    unread = [path for path in _unread(folder, _used(found.items)) if path not in chosen]
-    return _listing(FOLDERS, root, category, found.items, found.notes, unread)
+    items, notes = _plain(*chosen)
+    unread = [path for path in _unread(folder, _used(items)) if path not in chosen]
+    return _listing(FOLDERS, root, category, folder, items, notes, unread)
 
 
 # Which layout it is -----------------------------------------------------------------------------
@@ -507,7 +552,7 @@ LAYOUTS = (
         lambda folder: (folder / "Data" / "Images").is_dir(),
         _visa,
     ),
-    Layout("KolektorSDD", "kos01/Part0.jpg, kos01/Part0_label.bmp", _is_kolektor, _kolektor, True),
+    Layout(KOLEKTOR, "kos01/Part0.jpg, kos01/Part0_label.bmp", _is_kolektor, _kolektor, True),
     Layout(
         TABLE,
         "a CSV file with the columns path, label and, if you like, split and mask",
@@ -585,6 +630,11 @@ def category_folder(root: Path | str, category: str) -> Path:
         inside = root / category
         return inside if inside.is_dir() and _fitting(inside) else root
     if category and (root / category).is_dir() and category == Path(category).name:
+        if _fitting(root / category):
+            raise FastFlowError(
+                f"{root / category} holds plain folders, and other categories in {root} are in a "
+                f"layout of their own: give it by itself, --data {root / category}"
+            )
         held = first_few(sorted(path.name for path in (root / category).iterdir()), 5)
         raise FastFlowError(
             f"{root / category} is in no layout that is known: it has {held or 'nothing in it'}; "

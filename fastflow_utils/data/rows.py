@@ -1,6 +1,8 @@
 """Tables of pictures: CSV files whose rows name a picture, its label, its split and its mask."""
 
 import csv
+import difflib
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,9 +12,11 @@ from fastflow_utils.errors import FastFlowError
 
 __all__ = ["header", "items_of_table", "items_of_visa"]
 
+LONGEST = 100_000  # letters in a line of names; csv refuses a little more in one field
 Row = tuple[int, dict[str, str]]  # the line's number, and what stands in it
 
 LABELS = {"good": GOOD, "ok": GOOD, "normal": GOOD, "0": GOOD, "1": "bad"}
+UNCLEAR = {"true", "false", "yes", "no", "none", "null", "nan"}
 SPLITS: dict[str, Split] = {
     "train": "train",
     "validation": "train",
@@ -26,7 +30,7 @@ def header(file: Path) -> list[str]:
     if not file.is_file():
         return []
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        first = lines.readline()
+        first = lines.readline(LONGEST)
     return [
         name.strip().lower() for name in next(csv.reader([first], delimiter=_comma(first)), [])
     ]
@@ -45,17 +49,23 @@ def _rows(file: Path) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         raise FastFlowError(f"{file} is not UTF-8: save the table as CSV UTF-8") from error
     names = header(file)
-    lines = csv.reader(text.splitlines(), delimiter=_comma(text.partition("\n")[0]))
-    next(lines, None)
-    for values in lines:
-        if not any(value.strip() for value in values):
-            continue
-        if len(values) != len(names):
-            raise FastFlowError(
-                f"{file}, line {lines.line_num}: {len(values)} values under {len(names)} names: "
-                "give each row as many, and put one with commas in it between quotes"
-            )
-        yield lines.line_num, dict(zip(names, (value.strip() for value in values), strict=True))
+    comma = _comma(text.partition("\n")[0])
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True)
+    try:
+        next(lines, None)
+        for values in lines:
+            if not any(value.strip() for value in values):
+                continue
+            if len(values) != len(names):
+                raise FastFlowError(
+                    f"{file}, line {lines.line_num}: {len(values)} values under {len(names)} "
+                    "names: give each row as many, and put one with commas in it between quotes"
+                )
+            yield lines.line_num, dict(zip(names, (v.strip() for v in values), strict=True))
+    except csv.Error as error:
+        raise FastFlowError(
+            f"{file}, line {lines.line_num}: {error}; is a quote left open, here or above?"
+        ) from error
 
 
 def items_of_table(file: Path) -> tuple[list[Item], list[str], bool]:
@@ -79,7 +89,8 @@ def items_of_table(file: Path) -> tuple[list[Item], list[str], bool]:
     items = _items(file, rows, has_split)
     notes = []
     if others := [name for name in names if name not in ("path", "label", "split", "mask")]:
-        notes.append(f"columns of the table that are not read: {first_few(others)}")
+        shown = first_few(name or "one without a name" for name in others)
+        notes.append(f"columns of the table that are not read: {shown}")
     if count := sum(row.get("split", "").lower() in ("validation", "val") for _, row in rows):
         notes.append(f"{count} pictures of validation are learnt from, too")
     return items, notes, has_split
@@ -110,7 +121,7 @@ def _items(file: Path, rows: list[Row], has_split: bool, folder: Path | None = N
     for line, row in rows:
         try:
             item = _item(row, folder or file.parent, has_split)
-            first = lines.setdefault(item.path, line)
+            first = lines.setdefault(item.path.resolve(), line)
             if first != line:
                 raise ValueError(f"{row['path']} stands in line {first} already")
             items.append(item)
@@ -135,8 +146,10 @@ def _item(row: Mapping[str, str], folder: Path, has_split: bool) -> Item:
         raise ValueError(f"{row['path']} is no picture that can be read")
     label = row["label"]
     defect = LABELS.get(label.lower(), label)
-    if not defect or _is_number(defect):
+    if not defect or _is_number(defect) or not defect.isprintable() or defect.lower() in UNCLEAR:
         raise ValueError(f"label {label!r}: expected good, 0, 1 or the kind of damage")
+    if defect != GOOD and difflib.get_close_matches(defect.lower(), [GOOD], cutoff=0.85):
+        raise ValueError(f"label {label!r}: is it 'good'? It would be a kind of damage")
     split = row.get("split", "") if has_split else "train"
     if split.lower() not in SPLITS:
         raise ValueError(f"split {split!r}: expected train, validation or test")

@@ -27,7 +27,7 @@ from fastflow_utils.data.mvtec import Pictures
 from fastflow_utils.data.sizes import height_width
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.choices import METHODS, require_model
-from fastflow_utils.detector.features import Features, WindowedPictures, extract
+from fastflow_utils.detector.features import Features, LearntPictures, WindowedPictures, extract
 from fastflow_utils.detector.maps import (
     KNOTS,
     check_map_options,
@@ -302,7 +302,7 @@ class Detector(nn.Module):
 
     def fit(
         self,
-        data: Features | WindowedPictures | Pictures,
+        data: Features | LearntPictures | Pictures,
         *,
         seed: int = 0,
         image_fpr: float = 0.1,
@@ -344,7 +344,7 @@ class Detector(nn.Module):
 
     def fit_in_folds(
         self,
-        normal: Features | WindowedPictures,
+        normal: Features | LearntPictures,
         folds: int,
         seed: int,
         image_fpr: float,
@@ -421,7 +421,7 @@ class Detector(nn.Module):
         detector = self.for_inference()
         return [detector.raw([h.to(self.device) for h in batch]) for batch in batches]
 
-    def seen_of(self, normal: Features | WindowedPictures, index: Tensor) -> list[Raw]:
+    def seen_of(self, normal: Features | LearntPictures, index: Tensor) -> list[Raw]:
         """Return :meth:`seen` of some of the images that :meth:`fit` was given."""
         if isinstance(normal, Features):
             return self.seen(normal.subset(index).batches(16))
@@ -595,19 +595,25 @@ class Detector(nn.Module):
             )
 
     def _keeps(self, own: Tensor | None) -> "TypeIs[Tensor]":
-        """Return whether a method's own score counts: it is of the whole picture, or not at all."""
+        """Return whether a method's own score counts: it is of whole pictures only."""
         return own is not None and bool(self.region.all())
 
     def _level_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         return [
-            level_map(one, scale).where(self._inside(one), 0)
+            self._shown(level_map(one, scale))
             for one, scale in zip(maps, self.level_scale, strict=True)
         ]
 
     def _inside(self, maps: Tensor) -> Tensor:
         """Return where the region is in maps (..., h, w), (h, w) bool."""
         size = (maps.shape[-2], maps.shape[-1])
+        if self.region.all():
+            return self.region.new_ones(size)
         return self.region if size == self.region.shape else _resized(self.region, size)
+
+    def _shown(self, maps: Tensor) -> Tensor:
+        """Return maps in [0, 1] with 0 outside the region."""
+        return maps if self.region.all() else maps.where(self._inside(maps), 0)
 
     def _highest(self, anomaly_map: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """Return t of :meth:`judge`, (B, 1 + L): of windows, that of the highest one."""
@@ -629,7 +635,7 @@ class Detector(nn.Module):
     def _combined(self, maps: Sequence[Tensor]) -> Tensor:
         shrunk = self.map_size[0] / self.image_size[0]
         combined = combine(self._level_maps(maps), self.map_size, self.smoothing * shrunk)
-        return combined.where(self.region, 0)
+        return self._shown(combined)
 
     # Files --------------------------------------------------------------------------------------
 
@@ -717,8 +723,8 @@ class Detector(nn.Module):
 
 
 def features_for(
-    model: Detector, data: Features | Pictures | WindowedPictures
-) -> Features | WindowedPictures:
+    model: Detector, data: Features | Pictures | LearntPictures
+) -> Features | LearntPictures:
     """Return the features to learn from, on the model's device, after checking what they are of.
 
     Of a model that cuts pictures, those pictures.
@@ -732,7 +738,7 @@ def features_for(
         if model.windows is not None:
             return WindowedPictures(model.backbone, data, model.windows)
         data = extract(model.backbone, data)
-    if isinstance(data, WindowedPictures):
+    if isinstance(data, LearntPictures):
         data.check(model.backbone, model.windows)
         return data
     if not isinstance(data, Features):

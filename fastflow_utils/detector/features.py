@@ -6,6 +6,7 @@ an epoch of training costs only the flow.
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import shutil
@@ -36,7 +37,9 @@ from fastflow_utils.frontend import track
 from fastflow_utils.provenance import code_digest, versions
 
 __all__ = [
+    "CopiedPictures",
     "Features",
+    "LearntPictures",
     "Source",
     "WindowedPictures",
     "cosine_similarity",
@@ -44,7 +47,7 @@ __all__ = [
     "pca_colours",
 ]
 
-_Images: TypeAlias = "Pictures | _Chosen"
+_Images: TypeAlias = "Pictures | _Chosen | _Jittered"
 
 Index = Tensor | slice | list[int]
 """Of images, in the order of the data set."""
@@ -279,7 +282,7 @@ def extract(
 
 def _digest_of(dataset: _Images) -> str:
     """Return a sha256 of the image files' bytes, in order, and of what else decides the images."""
-    if isinstance(dataset, _Chosen):
+    if isinstance(dataset, _Chosen | _Jittered):
         return dataset.digest()
     files = "".join(map(sha256, dataset.paths))
     white = f" white {dataset.white}" if dataset.white else ""
@@ -402,7 +405,104 @@ class _Chosen:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class WindowedPictures:
+class _Jittered:
+    """Pictures, each followed by copies of it, as :func:`extract` reads them.
+
+    A copy is turned by at most 2 degrees, shifted by at most 1.5 % of the sides, and brighter or
+    darker by at most 3 %: as much as a part moves in its holder, and the lamp flickers.
+    """
+
+    def __init__(self, dataset: Pictures, copies: int, seed: int) -> None:
+        self.dataset, self.copies, self.seed = dataset, copies, seed
+        self.image_size = dataset.image_size
+
+    def __len__(self) -> int:
+        return len(self.dataset) * (1 + self.copies)
+
+    def image(self, index: int) -> Tensor:
+        """Return a picture or a copy of one, (3, H, W)."""
+        picture, copy = divmod(index, 1 + self.copies)
+        image = self.dataset.image(picture)
+        if copy == 0:
+            return image
+        random = np.random.default_rng((self.seed, index)).uniform(-1, 1, 4)
+        angle, (right, down) = math.radians(2 * random[0]), 0.03 * random[1:3]
+        wide = image.shape[2] / image.shape[1]
+        c, s = math.cos(angle), math.sin(angle)
+        matrix = image.new_tensor([[[c, -s / wide, right], [s * wide, c, down]]])
+        grid = F.affine_grid(matrix, [1, *image.shape], align_corners=False)
+        moved = F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)
+        jittered: Tensor = (moved[0] * (1 + 0.03 * random[3])).clamp(0, 1)
+        return jittered
+
+    def digest(self) -> str:
+        """Return a sha256 of all that decides these images."""
+        text = f"{_digest_of(self.dataset)} {self.copies} copies, seed {self.seed}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class LearntPictures:
+    """Normal pictures, of each several images to learn from, and the whole one to calibrate on.
+
+    Args:
+        paths: Of the pictures.
+        features: Of the images, as many of each picture, in order.
+        windows: How the pictures are cut, if they are.
+    """
+
+    def __init__(self, paths: list[Path], features: Features, windows: Windows | None) -> None:
+        self.paths, self.features, self.windows = paths, features, windows
+        self.each = len(features) // len(paths)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.paths)
+
+    def subset(self, index: Tensor) -> Features:
+        """Return the features of these pictures' images."""
+        rows = index[:, None] * self.each + torch.arange(self.each)
+        return self.features.subset(rows.flatten())
+
+    def paths_of(self, index: Tensor) -> list[Path]:
+        """Return these pictures' files."""
+        return [self.paths[picture] for picture in index.tolist()]
+
+    def check(self, backbone: Backbone, windows: Windows | None) -> None:
+        """Refuse windows or features that are not a model's.
+
+        Raises:
+            FastFlowError: The model cuts in another way, or has another backbone.
+        """
+        if windows != self.windows:
+            raise FastFlowError(f"pictures cut as {self.windows} for a model that cuts {windows}")
+        self.features.check_source(backbone)
+
+
+class CopiedPictures(LearntPictures):
+    """Few pictures, each learnt from with some slightly different copies of it.
+
+    Args:
+        backbone: The frozen network.
+        dataset: The training split.
+        copies: Of each picture.
+        seed: Fixes how each copy differs.
+        cache: As for :func:`extract`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        dataset: Pictures,
+        copies: int,
+        *,
+        seed: int = 0,
+        cache: Path | str | None = None,
+    ) -> None:
+        features = extract(backbone, _Jittered(dataset, copies, seed), cache=cache)
+        super().__init__(dataset.paths, features, None)
+
+
+class WindowedPictures(LearntPictures):
     """Normal pictures that are cut: windows to learn from, whole pictures to calibrate on.
 
     Of many large pictures there would be terabytes of features, and far more windows than a flow
@@ -435,39 +535,16 @@ class WindowedPictures:
                 f"the data set reads images of {size_text(dataset.image_size)} px, the windows "
                 f"are of pictures of {size_text(windows.size)} px: give both the same image_size"
             )
-        self.paths, self.windows = dataset.paths, windows
         total = len(windows.places)
-        self.each = max(1, min(total, most // max(1, len(dataset))))
+        each = max(1, min(total, most // max(1, len(dataset))))
         random = np.random.default_rng(seed)
         chosen = [
             (picture, int(window))
             for picture in range(len(dataset))
-            for window in sorted(random.choice(total, self.each, replace=False))
+            for window in sorted(random.choice(total, each, replace=False))
         ]
-        self.features = extract(backbone, _Chosen(dataset, windows, chosen), cache=cache)
-
-    def __len__(self) -> int:
-        """Return the number of pictures."""
-        return len(self.paths)
-
-    def subset(self, index: Tensor) -> Features:
-        """Return the features of the chosen windows of these pictures."""
-        rows = index[:, None] * self.each + torch.arange(self.each)
-        return self.features.subset(rows.flatten())
-
-    def paths_of(self, index: Tensor) -> list[Path]:
-        """Return these pictures' files."""
-        return [self.paths[picture] for picture in index.tolist()]
-
-    def check(self, backbone: Backbone, windows: Windows | None) -> None:
-        """Refuse windows or features that are not a model's.
-
-        Raises:
-            FastFlowError: The model cuts in another way, or has another backbone.
-        """
-        if windows != self.windows:
-            raise FastFlowError(f"pictures cut as {self.windows} for a model that cuts {windows}")
-        self.features.check_source(backbone)
+        features = extract(backbone, _Chosen(dataset, windows, chosen), cache=cache)
+        super().__init__(dataset.paths, features, windows)
 
 
 def pca_colours(h: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from fastflow_utils.data.mvtec import Pictures
 from fastflow_utils.data.sizes import height_width
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.detector import Detector
-from fastflow_utils.detector.features import Features, WindowedPictures
+from fastflow_utils.detector.features import Features, LearntPictures
 from fastflow_utils.detector.flows import Flow, FlowLayer, FlowOptions, Subnet
 from fastflow_utils.detector.folding import FoldedFlow, NotFoldableError
 from fastflow_utils.errors import FastFlowError
@@ -218,7 +218,7 @@ class FastFlow(FlowDetector):
 
     def fit(
         self,
-        data: Features | WindowedPictures | Pictures,
+        data: Features | LearntPictures | Pictures,
         *,
         seed: int = 0,
         image_fpr: float = 0.1,

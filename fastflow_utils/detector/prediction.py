@@ -31,7 +31,8 @@ from fastflow_utils.data.finding import (
     find_images,
     is_output,
 )
-from fastflow_utils.data.images import open_image, sha256
+from fastflow_utils.data.images import frames_of, open_image, sha256
+from fastflow_utils.data.listing import first_few
 from fastflow_utils.data.sizes import squeezed
 from fastflow_utils.detector.regions import Record, Region, find_regions, write_coco
 from fastflow_utils.errors import FastFlowError
@@ -117,8 +118,9 @@ def predict(
 
     The tables are UTF-8, and each picture's rows are written as soon as its files are. **A call
     with the same output goes on where an earlier one ended**: what the same model has judged is
-    not computed again, unless the picture's file, or one that ``save`` asks for, has changed or is
-    missing. Another threshold needs no computation at all.
+    not computed again, unless the picture's file has changed, or its heat map or a file that
+    ``save`` asks for is missing or empty. Another threshold needs no computation at all. Of a
+    picture that can no longer be judged, nothing is left.
 
     A path that is not one line of UTF-8 (on Linux a name may be any bytes) is written as its URI,
     ``file:///...`` with ``%`` and two hex digits for each such byte:
@@ -183,6 +185,7 @@ def predict_rows(
     taken = set(map(_key, names.values()))
     rows, problems, judged, kept = list[Prediction](), list[str](), list[str](), 0
     sizes = Counter[tuple[int, int]]()
+    several: list[str] = []
     with (
         _table(output / "scores.csv", Prediction._fields) as write_scores,
         _table(output / "regions.csv", REGION_COLUMNS) as write_regions,
@@ -199,11 +202,14 @@ def predict_rows(
                     name = name or _free_name(relative, taken)
                     _write(output, name, record, anomaly_map, detector.pixel_threshold, save)
             except FastFlowError as error:
+                if name is not None:
+                    _remove(output, name)  # of what the picture was before
                 problems.append(str(error))
                 rows.append(Prediction(path, None, NOT_JUDGED, None, limit))
             else:
                 judged.append(name)
                 sizes[record.height, record.width] += 1
+                several += [file.name] * (frames_of(file) > 1)
                 decision = "anomalous" if record.score >= limit else "good"
                 rows.append(Prediction(path, record.score, decision, f"{name}.png", limit))
                 write_regions(
@@ -215,6 +221,8 @@ def predict_rows(
     others = len(names.keys() - {row.path for row in rows})
     changed = squeezed(sizes, detector.image_size)
     notes = [*_about(passed_over), *changed, *_about_others(others)]
+    if several:
+        notes.append(f"several pages or frames, of which the first is read: {first_few(several)}")
     return Predictions(rows, problems, kept, notes)
 
 
@@ -263,8 +271,7 @@ def _begin(output: Path, ours: dict[str, str], again: bool) -> None:
             )
         if again:
             for file in sorted((output / "records").glob("*.json")):
-                for place in FILES.values():
-                    (output / place.format(file.stem)).unlink(missing_ok=True)
+                _remove(output, file.stem)
     for folder in FOLDERS:
         (output / folder).mkdir(parents=True, exist_ok=True)
     _write_json(output / MARK, ours)
@@ -302,12 +309,22 @@ def _record(output: Path, name: str) -> Record | None:
         return None
 
 
+def _remove(output: Path, name: str) -> None:
+    """Remove all files of a picture."""
+    for place in FILES.values():
+        (output / place.format(name)).unlink(missing_ok=True)
+
+
 def _kept(output: Path, name: str, content: str, save: Collection[str]) -> Record | None:
     """Return the record of a picture that need not be judged again."""
     wanted = [output / FILES[kind].format(name) for kind in ("heat map", *save)]
     record = _record(output, name)
     same = record is not None and record.sha256 == content
-    return record if same and all(file.is_file() for file in wanted) else None
+    return record if same and all(map(_is_written, wanted)) else None
+
+
+def _is_written(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
 
 
 def _write(

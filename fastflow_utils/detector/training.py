@@ -12,7 +12,7 @@ from torch import Tensor
 from fastflow_utils.compute import check_seed, dtype_of, in_threads
 from fastflow_utils.data.mvtec import Pictures
 from fastflow_utils.detector.detector import check_rates, features_for, hold_out
-from fastflow_utils.detector.features import Features, WindowedPictures
+from fastflow_utils.detector.features import Features, LearntPictures
 from fastflow_utils.detector.flows import Flow, PositionNorm
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.errors import FastFlowError
@@ -30,7 +30,7 @@ MAX_NORM = 1.0  # of the gradient of all flows together
 
 def fit(
     model: FastFlow,
-    data: Features | WindowedPictures | Pictures,
+    data: Features | LearntPictures | Pictures,
     *,
     epochs: int = 5,
     batch_size: int = 2,

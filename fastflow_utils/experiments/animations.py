@@ -21,8 +21,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fastflow_utils.data.layout import GOOD, data_root
-from fastflow_utils.data.mvtec import MVTecAD, Sample
+from fastflow_utils.data.layout import GOOD
+from fastflow_utils.data.listing import Listing
+from fastflow_utils.data.mvtec import Pictures, Sample
+from fastflow_utils.data.readers import listing
 from fastflow_utils.detector.choices import METHODS
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.heat_maps import (
@@ -36,7 +38,12 @@ from fastflow_utils.detector.heat_maps import (
 )
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import as_folder
-from fastflow_utils.experiments.records import finished_below, read_json, require_finished
+from fastflow_utils.experiments.records import (
+    finished_below,
+    read_json,
+    read_listing,
+    require_finished,
+)
 from fastflow_utils.experiments.tables import CATEGORIES, LAYOUT
 from fastflow_utils.frontend import track
 
@@ -97,7 +104,7 @@ def choose(defects: Sequence[str], count: int = 16) -> list[int]:
     kind lie evenly in their order.
 
     Args:
-        defects: The kind of each image, as :attr:`MVTecAD.defects` has them: sorted.
+        defects: The kind of each image, as :attr:`Pictures.defects` has them: sorted.
         count: How many images, if there are as many.
 
     Returns:
@@ -126,25 +133,19 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
 
     Args:
         run: Folder of a finished run.
-        data: The data root. Default: the one that ``run.json`` names, else as
-            :func:`~fastflow_utils.data.layout.data_root` finds it.
+        data: The data root. Default: the one that ``run.json`` names, else the images that
+            ``listing.json`` does.
         count: How many images at most.
 
     Raises:
         FastFlowError: If this is no finished run, its category is not under the data root or has
-            no test images, or one of the two is of the sample set and the other is not.
+            no test images, or these are not the images that the run was made with.
     """
     run = Path(run)
     metrics = require_finished(run)
-    root = data_root(data or (read_json(run / "run.json") or {}).get("root"))
+    found = _pictures_of(run, metrics, data)
     model = Detector.load(run / "model")
-    size = _shown_size(*model.image_size)
-    test = MVTecAD(root, metrics["category"], "test", size, model.white)
-    if test.is_sample_set != metrics["sample_set"]:
-        raise FastFlowError(
-            f"the run in '{run}' is of {metrics['category']}, {metrics['data']}, but {root} holds "
-            f"{test.title}: name the data root that it was made with (--data)"
-        )
+    test = Pictures(found, "test", _shown_size(*model.image_size), model.white)
     shown = []
     for place in choose(test.defects, count):
         [anomaly_map], [score] = model.predict(test.paths[place])
@@ -160,6 +161,30 @@ def verdicts(run: Path | str, data: Path | str | None = None, count: int = 16) -
         )
         shown.append(judged)
     return shown
+
+
+def _pictures_of(run: Path, metrics: dict[str, Any], data: Path | str | None) -> Listing:
+    """Return the images that a finished run was made with, and no others."""
+    root, read = data or (read_json(run / "run.json") or {}).get("root"), read_listing(run)
+    found = read if root is None else listing(root, metrics["category"])
+    if found is None:
+        raise FastFlowError(
+            f"the run in '{run}' does not say where its images are: name the data root that it "
+            "was made with (--data)"
+        )
+    is_same = read is None or _places(read) == _places(found)
+    if not is_same or found.digest() != metrics.get("data_sha256"):
+        raise FastFlowError(
+            f"the run in '{run}' is of {metrics['category']}, {metrics['data']}, but in "
+            f"{found.folder} are other images, or they are split in another way: name the data "
+            "root that it was made with (--data), or do the run again"
+        )
+    return found
+
+
+def _places(found: Listing) -> list[tuple[str, str, str]]:
+    """Which image is for what; the digest of a whole folder does not say it."""
+    return [(found.name(item.path), item.split, item.defect) for item in found.items]
 
 
 def _shown_size(height: int, width: int) -> tuple[int, int]:
@@ -457,6 +482,11 @@ def _method(recipe: dict[str, Any]) -> str:
     return METHODS[recipe.get("method", "fastflow")].rpartition(".")[2]
 
 
+def _shown_as_one(metrics: dict[str, Any]) -> list[Any]:
+    """What the runs share of which one is shown, that of the lowest seed."""
+    return [metrics["recipe"], metrics.get("region_sha256"), metrics.get("data_sha256")]
+
+
 def _order(category: str) -> tuple[int, str]:
     """The tables' order, then other categories by name."""
     return (CATEGORIES.index(category) if category in CATEGORIES else len(CATEGORIES), category)
@@ -499,8 +529,8 @@ def animate_all(
 ) -> list[Path]:
     """Write an animation of each category, and a wall of all, for each model and data set.
 
-    A model is a backbone and a method. Of several recipes of one model and category, that of the
-    run which was finished last is shown, by its run of the lowest seed.
+    A model is a backbone and a method. Of several recipes, regions or data of one model and
+    category, that of the run which was finished last is shown, by its run of the lowest seed.
 
     Args:
         folder: All finished runs in it and below it are looked at.
@@ -522,7 +552,7 @@ def animate_all(
     chosen: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for (model, data_name, _), runs_of in sorted(found.items()):
         _, _, last = max(runs_of, key=itemgetter(0))
-        same = [run for run in runs_of if run[2]["recipe"] == last["recipe"]]
+        same = [run for run in runs_of if _shown_as_one(run[2]) == _shown_as_one(last)]
         chosen[model, data_name].append(min(same, key=lambda run: (run[2]["seed"], -run[0]))[1])
     written, problems = [], []
     for names, runs in chosen.items():

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastflow_utils.data.depth import depth_of
 from fastflow_utils.data.images import checked_size
-from fastflow_utils.data.listing import GOOD, Item, Listing, first_few
+from fastflow_utils.data.listing import GOOD, NO_SPLIT, Item, Listing, first_few, in_order
 from fastflow_utils.data.sizes import Size, size_text, usual_size
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.records import write_json
@@ -141,7 +141,8 @@ def split_by(found: Listing, rule: str) -> Listing:
 
     Args:
         found: With good pictures in any split.
-        rule: "order", for the last fifth by name; or a regular expression with one group, such as
+        rule: "order", for the last fifth by name, where 10 comes after 9; or a regular
+            expression with one group, such as
             ``(\\d{4}-\\d\\d-\\d\\d)`` or ``batch(\\d+)``, which is searched in each picture's
             path: the last groups, with a fifth of the pictures or more, are the test.
 
@@ -155,9 +156,10 @@ def split_by(found: Listing, rule: str) -> Listing:
         >>> [item.path.as_posix() for item in found.of("test")]
         ['day2/a.png', 'day2/b.png']
     """
-    good = sorted((item for item in found.items if not item.label), key=lambda one: one.path)
+    good = [item for item in found.items if not item.label]
+    good.sort(key=lambda item: in_order(found.name(item.path)))
     keys = {item.path: _key(found, item, rule) for item in good}
-    groups = sorted(set(keys.values())) if rule != "order" else []
+    groups = sorted(set(keys.values()), key=in_order) if rule != "order" else []
     if rule == "order":
         count = max(1, round(TEST_SHARE * len(good)))
         test = {item.path for item in good[-count:]}
@@ -178,7 +180,8 @@ def split_by(found: Listing, rule: str) -> Listing:
         for item in found.items
     ]
     items.sort(key=lambda item: (item.split, item.defect, item.path))
-    return dataclasses.replace(found, items=tuple(items), notes=(*found.notes, note))
+    others = (other for other in found.notes if not other.startswith(NO_SPLIT))
+    return dataclasses.replace(found, items=tuple(items), notes=(*others, note))
 
 
 def _key(found: Listing, item: Item, rule: str) -> str:
@@ -203,13 +206,15 @@ def _key(found: Listing, item: Item, rule: str) -> str:
 def looked_at(found: Listing) -> "tuple[Listing, pd.DataFrame, list[Path]]":
     """Return the listing without what cannot be learnt from, the survey, and the files of it.
 
-    Left out are pictures that cannot be read, and near duplicates of others: a twin in another
-    fold would score its like as one that was learnt from.
+    Left out are pictures that cannot be read, and near duplicates of others that are learnt from
+    or tested: a twin in another fold, or in the test, would score its like as one that was
+    learnt from.
 
     Raises:
-        FastFlowError: Fewer than two pictures are left to learn from.
+        FastFlowError: Fewer than two pictures are left to learn from, or the same picture is
+            called good and damaged.
     """
-    from fastflow_utils.data.pictures import survey  # here: it brings pandas
+    from fastflow_utils.data.pictures import survey, twins  # here: it brings pandas
 
     files = _learnt_from(found)
     white = depth_of(files).white
@@ -219,14 +224,33 @@ def looked_at(found: Listing) -> "tuple[Listing, pd.DataFrame, list[Path]]":
         for path, remark in zip(files, table["remark"], strict=True)
         if "unreadable" in remark or "near duplicate" in remark
     }
-    tested = [item.path for item in found.of("test")]
-    out |= {path: "unreadable" for path in tested if not _is_readable(path, white)}
+    tested = found.of("test")
+    bad = {item.path for item in tested if item.label}
+    reasons = {item.path: _why_unreadable(item.path, white) for item in tested}
+    out |= {path: "unreadable" for path, reason in reasons.items() if reason is not None}
+    notes, alike = list(found.notes), []
+    # The damaged ones first: so each pair is met from the good picture, or the one learnt from.
+    first = [item.path for item in sorted(tested, key=lambda item: -item.label)]
+    for path, near in twins([*first, *files], white).items() if tested else ():
+        for other, is_same in near:
+            if is_same and other in bad and path not in bad:
+                raise FastFlowError(
+                    f"{path} is good and {other} is damaged, and they are the same picture: "
+                    "take one of them away"
+                )
+            if other in bad and path not in bad:
+                alike.append(f"{found.name(path)} ({found.name(other)})")
+            elif path not in reasons and other in reasons:
+                out.setdefault(path, "near duplicate")
     kept = tuple(item for item in found.items if item.path not in out)
-    notes = list(found.notes)
     for reason in ("unreadable", "near duplicate"):
         names = [found.name(path) for path, why in out.items() if why == reason]
         if names:
             notes.append(f"left out, {reason}: {first_few(names)}")
+    if known := [f"{found.name(path)}: {why}" for path, why in reasons.items() if why]:
+        notes.append(f"why pictures of the test cannot be read: {known[0]}")
+    if alike:
+        notes.append(f"good pictures that nearly are damaged ones: {first_few(alike)}")
     found = dataclasses.replace(found, items=kept, notes=tuple(notes))
     _learnt_from(found)
     return found, table, files
@@ -244,12 +268,14 @@ def _learnt_from(found: Listing) -> list[Path]:
     return files
 
 
-def _is_readable(path: Path, white: int | None) -> bool:
+def _why_unreadable(path: Path, white: int | None) -> str | None:
+    """Return why a picture cannot be read, empty where only its decoder knows; None if it can."""
     try:
         checked_size(path, white)
-    except FastFlowError:
-        return False
-    return True
+    except FastFlowError as error:
+        cause = error.__cause__
+        return str(cause) if type(cause) is ValueError and path.name not in str(cause) else ""
+    return None
 
 
 # All of it --------------------------------------------------------------------------------------

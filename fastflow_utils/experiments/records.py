@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastflow_utils.detector.bootstrap import Replicates
 
 __all__ = [
+    "LISTING",
     "finished",
     "finished_below",
     "read_json",
@@ -102,8 +103,9 @@ def write_listing(output: Path, found: "Listing") -> None:
 
     with suppress(ValueError):
         items = [[place(i.path), i.split, i.defect, *map(place, i.masks)] for i in found.items]
-        about = {"layout": found.layout, "root": place(found.root), "category": found.category}
-        write_json(output / LISTING, {**about, "items": items})
+        about = {"layout": found.layout, "category": found.category}
+        places = {"root": place(found.root), "folder": place(found.folder)}
+        write_json(output / LISTING, {**about, **places, "items": items})
 
 
 def read_listing(output: Path) -> "Listing | None":
@@ -126,7 +128,8 @@ def read_listing(output: Path) -> "Listing | None":
             Item(path(place), split, defect, tuple(map(path, masks)))
             for place, split, defect, *masks in values["items"]
         )
-        return Listing(values["layout"], path(values["root"]), values["category"], items)
+        root, folder = path(values["root"]), path(values["folder"])
+        return Listing(values["layout"], root, values["category"], items, home=folder)
     except (KeyError, TypeError, ValueError) as error:
         raise FastFlowError(f"{output / LISTING} is no listing: do the run again") from error
 

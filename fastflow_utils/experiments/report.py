@@ -1,10 +1,10 @@
 """The tables of a folder of runs: one row a recipe, beside published rows, in four formats.
 
 Each data set has tables of its own, and published rows stand in MVTec AD's alone. Runs make one
-row if they share recipe, precision, weights, versions and code and, within a category, the bytes
-of the images. Of two with the same category and seed the newer one counts, a failed one as a
-dash. Whatever is left out, has failed or was never finished is said in a note; nothing is left out
-in silence.
+row if they share recipe, precision, region, weights, versions and code and, within a category, the
+bytes of the images and the pixels of the region. Of two with the same category and seed the newer
+one counts, a failed one as a dash. Whatever is left out, has failed or was never finished is said
+in a note; nothing is left out in silence.
 """
 
 import html
@@ -28,7 +28,7 @@ __all__ = ["FORMATS", "Report", "Section", "collect", "report"]
 
 FIRST = (SAMPLE_SET, MVTEC_AD)  # all other data come behind, by name
 # What the runs of a row have in common.
-ROW = ["data", "recipe", "precision", "weights", "versions", "code"]
+ROW = ["data", "recipe", "precision", "region", "weights", "versions", "code"]
 LEGEND = (
     "Cells: mean over seeds (95 % interval over test images and seeds together: percentiles of "
     "2,000 resamples of the images, Student's t over seeds, squares of half widths added). One "
@@ -176,7 +176,7 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
 
 
 DESCRIBED = [
-    *("recipe", "weights", "weights_name", "versions", "code", "data_sha256"),
+    *("recipe", "region", "weights", "weights_name", "versions", "code", "data_sha256"),
     *("device", "place", "modified"),
 ]
 FAILED = ["data", "recipe", "precision", "category", "seed", "error", "place", "modified"]
@@ -187,11 +187,12 @@ def _description(metrics: dict[str, Any], about: dict[str, Any] | None) -> dict[
     about = about or metrics
     return {
         "recipe": describe(recipe_of(metrics["recipe"])),
+        "region": metrics.get("region") or "",
         "weights": about.get("weights_sha256", "not recorded") or "",
         "weights_name": Path(about.get("weights") or "").name,
         "versions": json.dumps(dict(metrics.get("versions", {})), sort_keys=True),
         "code": metrics.get("code_sha256", "not recorded"),
-        "data_sha256": about.get("data_sha256") or "",
+        "data_sha256": (about.get("data_sha256") or "") + (metrics.get("region_sha256") or ""),
         "device": metrics.get("device", "device not recorded"),
     }
 
@@ -224,7 +225,9 @@ def _newest(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     notes = []
     for run in runs.drop(kept.index).itertuples():
         newer = (
-            "there is a newer one" if run.Index in same.index else "newer runs are on other images"
+            "there is a newer one"
+            if run.Index in same.index
+            else "newer runs are on other images, or look elsewhere in them"
         )
         notes.append(
             f"Left out: {run.category}, {run.recipe}, seed {run.seed} ({run.place}); {newer}."
@@ -261,7 +264,8 @@ def _rows(runs: pd.DataFrame, whose: str) -> dict[str, pd.DataFrame]:
         parts = [_parts(group.iloc[0]) for group in groups]
         for group, own in zip(groups, parts, strict=True):
             distinct = [part for part in own if not all(part in other for other in parts)]
-            rows[", ".join([whose, str(recipe), *distinct])] = group
+            where = [f"region {group['region'].iloc[0]}"] if group["region"].iloc[0] else []
+            rows[", ".join([whose, str(recipe), *where, *distinct])] = group
     return rows
 
 

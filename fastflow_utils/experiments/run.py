@@ -2,11 +2,12 @@
 
 import csv
 import ctypes
+import hashlib
 import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +23,22 @@ from fastflow_utils.data.listing import Listing
 from fastflow_utils.data.mvtec import Pictures
 from fastflow_utils.data.pose import lies_anywhere
 from fastflow_utils.data.readers import listing
+from fastflow_utils.data.remarks import remarks
 from fastflow_utils.data.sizes import sizes_of, squeezed
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
-from fastflow_utils.detector.features import Features, WindowedPictures, extract
+from fastflow_utils.detector.features import (
+    CopiedPictures,
+    Features,
+    LearntPictures,
+    WindowedPictures,
+    extract,
+)
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.card import CardFacts, weights_text, write_card
 from fastflow_utils.experiments.recipes import Recipe
-from fastflow_utils.experiments.records import write_json, write_replicates
+from fastflow_utils.experiments.records import LISTING, write_json, write_listing, write_replicates
 from fastflow_utils.provenance import result_digest, versions
 
 if TYPE_CHECKING:
@@ -98,7 +106,8 @@ def run_on(
     Writes ``metrics.json``, ``bootstrap.npz``, ``per_defect.csv``, ``recipe.yaml`` and ``model/``
     into ``output``, and ``history.csv`` where there are epochs to tell of; the scores of the
     normal images that the model was calibrated on, ``normal_scores.csv``; and for people
-    ``card.md``, what the model has seen, promises and will miss. The metrics are of the
+    ``card.md``, what the model has seen, promises and will miss; in ``listing.json`` is which
+    images were read, for ``fastflow animate``. The metrics are of the
     last epoch of the recipe's budget; nothing was chosen on the test split. Each has a 95 %
     interval over test images in ``intervals``, from its values on resamples of them, which are in
     ``bootstrap.npz`` to be compared with other runs'. ``metrics.json`` is written last, and whole.
@@ -114,7 +123,7 @@ def run_on(
         cache: Where features are kept, as for :func:`~fastflow_utils.detector.features.extract`.
         backbone: The recipe's, with these weights, where it is built already.
         region: Where to look, (H, W) bool of any size; default: everywhere.
-        region_text: The same in words, for the model's card.
+        region_text: The same in words, for the model's card and ``metrics.json``.
 
     Raises:
         FastFlowError: For anything wrong with data, weights or recipe, before training starts
@@ -125,6 +134,7 @@ def run_on(
     check_seed(seed)
     _share_freed_memory()
     seconds = _Stopwatch()
+    found = replace(found, notes=(*found.notes, *remarks(found)))
     depth = depth_of([item.path for item in found.of("train")])
     train = Pictures(found, "train", recipe.image_size, depth.white)
     test = Pictures(found, "test", recipe.image_size, depth.white, allow_empty=True)
@@ -134,6 +144,7 @@ def run_on(
             "normal images"
         )
     data_sha256, weights_sha256 = found.digest(), weights and sha256(weights)
+    train.check_masks()
     vanished = test.check_masks()
     if recipe.window is not None:  # their features are not kept: they would fail after training
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -152,13 +163,16 @@ def run_on(
     model = recipe.build_model(backbone, seed).to(device)
     shown = None if region is None else torch.from_numpy(region)
     model.read_as(windows=model.windows, white=depth.white, region=shown)
-    normal: Features | WindowedPictures
+    normal: Features | LearntPictures
     test_features = None
-    if model.windows is None:
-        normal = extract(backbone, train, cache=cache)
-        test_features = extract(backbone, test, cache=cache) if len(test) else None
-    else:
+    if model.windows is not None:
         normal = WindowedPictures(backbone, train, model.windows, seed=seed, cache=cache)
+    elif recipe.copies:
+        normal = CopiedPictures(backbone, train, recipe.copies, seed=seed, cache=cache)
+    else:
+        normal = extract(backbone, train, cache=cache)
+    if model.windows is None and len(test):
+        test_features = extract(backbone, test, cache=cache)
     seconds.lap("features")
 
     category = found.category
@@ -170,6 +184,7 @@ def run_on(
         output / "card.md",
     )
     recipe.save(output / "recipe.yaml")
+    write_listing(output, found)
     if history is not None:
         history.to_csv(output / "history.csv", index=False)
     seconds.lap("train")
@@ -199,6 +214,7 @@ def run_on(
         "calibration_images": len(model.normal_scores),
         "depth": depth.text,
         "data_sha256": data_sha256,
+        **_about_region(region, region_text),
         "weights_sha256": weights_sha256,
         "vanished_masks": vanished,
         "upright": backbone.upright,
@@ -226,19 +242,27 @@ def _is_upright(recipe: Recipe, train: Pictures) -> bool:
             if not 0.95 < image.width / image.height < 1 / 0.95:
                 return False  # read as a square, an object would change with its direction
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return lies_anywhere(pool.map(lambda path: load_image(path, 128), some))
+        return lies_anywhere(pool.map(lambda path: load_image(path, 128, train.white), some))
 
 
 def _prepared(output: Path) -> Path:
     """Make the folder; no old metrics may lie beside a new model, nor another's history."""
     output.mkdir(parents=True, exist_ok=True)
-    written = ("metrics.json", "history.csv", "bootstrap.npz", "per_defect.csv")
-    for name in (*written, "normal_scores.csv", "card.md"):
+    written = ("metrics.json", "history.csv", "bootstrap.npz", "per_defect.csv", LISTING)
+    for name in (*written, "normal_scores.csv", "card.md", "survey.html", "survey.csv"):
         (output / name).unlink(missing_ok=True)
     return output
 
 
-def _learnt(normal: Features | WindowedPictures) -> int:
+def _about_region(region: np.ndarray | None, text: str) -> dict[str, str | None]:
+    """Return what ``metrics.json`` says of a region: metrics of another one do not compare."""
+    if region is None:
+        return {"region": None, "region_sha256": None}
+    content = str(region.shape).encode() + np.packbits(region).tobytes()
+    return {"region": text or "given", "region_sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _learnt(normal: Features | LearntPictures) -> int:
     """Return how many images, or windows of them, there are to learn from."""
     return len(normal if isinstance(normal, Features) else normal.features)
 
@@ -292,22 +316,13 @@ def _facts(
         calibration=len(model.normal_scores),
         cross_fitted=recipe.folds is not None,
         versions=versions(),
-        notes=tuple(_without_places(note, found) for note in found.notes),
+        notes=found.notes,
     )
-
-
-def _without_places(note: str, found: Listing) -> str:
-    """Return a note with files' last two names only: a card tells nothing of the machine."""
-    files = [*(item.path for item in found.items), *found.unread]
-    places = {f"{file.parent.parent.as_posix()}/" for file in files if file.is_absolute()}
-    for place in sorted(places - {"/"}, key=len, reverse=True):
-        note = note.replace(place, "")
-    return note
 
 
 def _train(
     model: Detector,
-    features: Features | WindowedPictures,
+    features: Features | LearntPictures,
     recipe: Recipe,
     seed: int,
     output: Path,

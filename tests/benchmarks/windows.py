@@ -215,8 +215,8 @@ def summary(store: dict[str, Any]) -> str:
         low, high = binomtest(count, total).proportion_ci()
         took = store["milliseconds"][reading]
         rows.append(
-            f"{words} {count} of {total} ({count / total:.2f}, {low:.2f} to {high:.2f}; {took:.0f} "
-            "ms a picture)"
+            f"{words} {count} of {total} ({count / total:.2f}, {low:.2f} to {high:.2f}; "
+            f"{took:.0f} ms a picture)"
         )
     return (
         f"What windows are for: of spots below {SMALL} pixels on pictures of {SIDE} px (sample "

@@ -1,5 +1,6 @@
 """Figures show the numbers that they were given, in the course's colours."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,22 +8,24 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from fastflow_utils.course import plots
+from fastflow_utils.detector.evaluation import Evaluation
 from fastflow_utils.detector.metrics import auroc
 
 
 @pytest.fixture
-def evaluation() -> SimpleNamespace:
-    """What :class:`~fastflow_utils.detector.evaluation.Evaluation` has, of random maps."""
+def evaluation() -> Evaluation:
+    """Of random maps."""
     masks = torch.zeros(12, 1, 32, 32, dtype=torch.bool)
     masks[6:, :, 8:16, 8:16] = True
     maps = 0.5 * torch.rand(12, 1, 32, 32) + 0.4 * masks
     labels = masks.flatten(1).any(1).long()
     scores = maps.flatten(1).mean(1) + 0.1 * torch.rand(12)
-    dataset = SimpleNamespace(title="tile (sample set)")
-    return SimpleNamespace(maps=maps, masks=masks, labels=labels, scores=scores, dataset=dataset)
+    dataset = SimpleNamespace(title="tile (sample set)", has_masks=True)
+    return Evaluation(dataset, maps, scores, masks, labels, 0.3, 0.6)
 
 
 def test_save_writes_what_savefig_does(tmp_path):
@@ -72,6 +75,35 @@ def test_overlaps_rise_with_the_false_positive_rate(evaluation):
     for line in axes.lines:
         found = line.get_ydata()
         assert (np.diff(found) >= 0).all() and found[-1] == 1
+
+
+def test_overlaps_in_a_region_are_those_of_what_lies_in_it(evaluation):
+    inside = torch.zeros(32, 32, dtype=torch.bool)
+    inside[4:20, 2:12] = True
+    region = replace(evaluation, inside=inside, masks=evaluation.masks & inside)
+    cut = {n: getattr(region, n)[..., 4:20, 2:12] for n in ("maps", "masks")}
+    (one,), (other,) = (plots.overlaps(each).axes for each in (region, replace(evaluation, **cut)))
+    assert one.get_title() == other.get_title()
+    for line, expected in zip(one.lines, other.lines, strict=True):
+        assert np.allclose(line.get_ydata(), expected.get_ydata())
+
+
+@pytest.mark.parametrize("name", ["$x_$", r"\frac", "a$b_{$.png", "one$", "caf\udce9"])
+def test_a_name_is_drawn_as_it_is(name, evaluation, tmp_path):
+    """Matplotlib reads a formula between two ``$``, and fails on one that is none."""
+    named = replace(evaluation, dataset=SimpleNamespace(title=name, has_masks=True))
+    pixels = np.zeros((8, 8, 3), np.float32)
+    figures = [
+        *(draw(named) for draw in (plots.score_histogram, plots.roc, plots.pairs, plots.overlaps)),
+        plots.image_grid([[pixels]], ["$z^2$"], [f"{name}\nscore 1"], name),
+        plots.strips({"scores": evaluation.scores}, evaluation.labels, name),
+    ]
+    for figure in figures:
+        plots.save(figure, tmp_path / "figure.png")
+        texts = [text.get_text() for text in figure.findobj(Text)]
+        assert any(plots.plain(name) in text for text in texts)
+    shown = Text(0, 0, plots.plain(name))
+    assert shown._preprocess_math(shown.get_text())[0] == name.replace("\udce9", r"\udce9")
 
 
 def test_strips_show_every_score_in_its_group(evaluation):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fastflow_utils.data.depth import depth_of
-from fastflow_utils.data.images import as_image, load_image
+from fastflow_utils.data.images import EIGHT_BITS, as_image, load_image
 from fastflow_utils.data.masks import look_at_all
 from fastflow_utils.data.mvtec import Pictures
 from fastflow_utils.data.pictures import survey
@@ -18,7 +18,7 @@ from fastflow_utils.data.readers import from_folders
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.baselines.gaussian import Gaussian
 from fastflow_utils.detector.detector import Detector
-from fastflow_utils.detector.features import extract
+from fastflow_utils.detector.features import _digest_of, extract
 from fastflow_utils.detector.prediction import predict
 from fastflow_utils.errors import FastFlowError
 
@@ -87,7 +87,7 @@ def test_the_same_scenes_have_the_same_features(name, backbone, tmp_path, monkey
         for file in files:
             Image.fromarray(np.asarray(Image.open(file)).astype(np.uint16)).save(file)
     usual = written(tmp_path / "usual", "integers", EIGHT)
-    assert depth_of(usual).white is None
+    assert depth_of(usual).white == EIGHT_BITS
     depth = depth_of(files)
     assert depth.white == found and str(found) in depth.text
     for one, other in zip(files, usual, strict=True):
@@ -121,14 +121,15 @@ def test_what_is_read_with_a_white_is_found_readable_with_it(tmp_path):
 
 
 def write_deep_colour(file: Path, values: np.ndarray) -> None:
-    """Write values (H, W, 3) as a PNG of 16-bit colour, which Pillow cannot."""
+    """Write values (H, W, 2 to 4) as a PNG of 16-bit colour, or alpha, which Pillow cannot."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         body = kind + content
         return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
-    height, width, _ = values.shape
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    height, width, bands = values.shape
+    kind = {2: 4, 3: 2, 4: 6}[bands]
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values.round())
     parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
@@ -200,3 +201,51 @@ def test_features_with_and_without_a_white_are_not_confused(backbone, tmp_path, 
         extract(backbone, Pictures(found, "train", 64, white)) for white in (4095, None)
     )
     assert not torch.allclose(right[:][0], wrong[:][0], atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["integers", "long integers", "floats", "colour", "array"])
+def test_a_model_of_8_bits_refuses_what_has_more(kind, tmp_path):
+    """12-bit pictures were divided by 65535, and nothing was said."""
+    white = depth_of(written(tmp_path / "usual", "integers", EIGHT)).white
+    picture: Path | np.ndarray = tmp_path / "deep.png"
+    if kind == "colour":
+        write_deep_colour(tmp_path / "deep.png", np.dstack([scene(1)] * 3) * 4095)
+    elif kind == "array":
+        picture = (scene(1) * 4095).astype(np.uint16)
+    else:
+        [picture] = written(tmp_path / "deep", kind, 1.0 if kind == "floats" else 4095, count=1)
+    with pytest.raises(FastFlowError, match="more than 8 bits"):
+        as_image(picture, white=white)
+    as_image(picture)  # whoever asks for no white is not refused
+    usual = tmp_path / "usual" / "1.png"
+    assert torch.equal(load_image(usual, white=white), load_image(usual))
+    assert torch.equal(
+        as_image(scene(1).astype(np.float32), white=white)[0].double().round(decimals=3),
+        torch.from_numpy(scene(1)).round(decimals=3),
+    )
+
+
+def test_the_features_of_8_bits_have_the_key_they_had(tmp_path):
+    written(tmp_path / "usual", "integers", EIGHT)
+    found = from_folders(tmp_path / "usual")
+    keys = {_digest_of(Pictures(found, "train", 64, white)) for white in (None, EIGHT_BITS)}
+    assert len(keys) == 1
+
+
+def test_floats_of_another_white_are_not_black_in_silence(tmp_path):
+    [file] = written(tmp_path / "floats", "floats", 1.0, count=1)
+    with pytest.raises(FastFlowError, match="floats up to 1, and 4095 is white"):
+        load_image(file, white=4095)
+    assert load_image(file, white=1).max() > 0.9
+
+
+@pytest.mark.parametrize("bands", [2, 4])
+def test_colour_with_transparency_that_pillow_would_cut_is_refused(bands, tmp_path):
+    """Its alpha is full, so that nothing looked dark."""
+    seen = np.dstack([scene(1) * 4095] * (bands - 1) + [np.full((64, 64), 65535)])
+    write_deep_colour(tmp_path / "a.png", seen)
+    with pytest.raises(FastFlowError, match=r"a.png is 16-bit colour with values up to 3"):
+        depth_of([tmp_path / "a.png"])
+    seen[..., :-1] *= 16
+    write_deep_colour(tmp_path / "a.png", seen)
+    assert depth_of([tmp_path / "a.png"]).white is None

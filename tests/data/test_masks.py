@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from fastflow_utils.data.layout import check
 from fastflow_utils.data.listing import Item
@@ -217,3 +217,50 @@ def test_a_good_picture_may_have_a_black_mask_alone(tmp_path):
     for value, found in {0: [], 255: [("mask of a good picture is not black", mask)]}.items():
         Image.new("L", (8, 8), value).save(mask)
         assert look_at_all([Item(picture, "test", "good", (mask,))], "") == [found]
+
+
+def test_masks_without_black_are_told(root):
+    """1 for good and 2 for damage: all of the picture was anomalous."""
+    for i in range(4):
+        write_mask(root, i, (1 + disc(5 + i)[8:56]).astype(np.uint8))
+    assert both_say(root, "without black")
+
+
+def test_inverted_masks_whose_damage_touches_an_edge_are_told(root):
+    for i in range(4):
+        write_mask(root, i, ~np.roll(disc(9 + i), 32, axis=0)[:48])
+    assert both_say(root, "inverted mask")
+
+
+def test_numbers_of_objects_are_not_taken_for_grey_edges(root):
+    """Of twenty objects, numbered up to 250, only those from 128 on counted."""
+    numbers = np.kron(np.arange(10, 210, 10).reshape(4, 5), np.ones((6, 6), int))
+    canvas = np.zeros((48, 64), np.uint8)
+    canvas[2:26, 2:32] = numbers
+    write_mask(root, 0, canvas)
+    assert both_say(root, "dark grey areas")
+
+
+@pytest.mark.parametrize("radius", [1.5, 4, 14])
+@pytest.mark.parametrize("way", ["smoothed", "jpeg"])
+def test_soft_edges_are_no_grey_areas(root, radius, way, tmp_path):
+    soft = Image.fromarray(disc(radius)[8:56]).convert("L")
+    soft = soft.filter(ImageFilter.GaussianBlur(1))
+    if way == "jpeg":
+        soft.save(tmp_path / "a.jpg", quality=75)
+        soft = Image.open(tmp_path / "a.jpg")
+    write_mask(root, 0, np.asarray(soft))
+    assert not both_say(root, "grey")
+
+
+@pytest.mark.parametrize(("how", "size"), [(3, (48, 64)), (6, (64, 64)), (1, (64, 64))])
+def test_masks_that_may_lie_otherwise_than_a_turned_picture_are_told(root, how, size):
+    """Their shape does not tell it."""
+    exif = Image.Exif()
+    exif[274] = how
+    path = root / "cap/test/bent/0.png"
+    Image.fromarray(np.zeros(size, np.uint8)).save(path, exif=exif)
+    write_mask(root, 0, disc(5)[: size[0]])
+    assert check(root).loc["cap", "problems"] == ""
+    notes = check(root).loc["cap", "notes"]
+    assert ("turned by EXIF" in notes and "test/bent/0.png" in notes) == (how != 1)

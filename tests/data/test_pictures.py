@@ -285,3 +285,47 @@ def test_the_seed_fixes_the_example(tmp_path: Path):
         return (good / "IMG_0000.png").read_bytes()
 
     assert first("a", 1) == first("b", 1) != first("c", 2)
+
+
+@pytest.mark.parametrize("share", [0.5, 1])
+def test_twins_are_found_where_most_pictures_have_one(folder: Path, share: float):
+    """The limit was the distance of the twins themselves."""
+    copied = sorted(folder.iterdir())[: round(12 * share)]
+    for file in copied:
+        Image.open(file).save(folder / f"{file.stem}-again.jpg", quality=85)
+    twins = survey(folder)["twin"]
+    # "00-again.jpg" comes before "00.png": either may be the first of a pair.
+    pairs = {frozenset((str(name)[:2], twin[:2])) for name, twin in twins.items() if twin}
+    assert pairs == {frozenset([file.stem]) for file in copied}
+    assert (twins != "").sum() == len(copied)
+
+
+@pytest.mark.parametrize("copies", [2, 3, 5])
+def test_several_copies_of_every_picture_are_found(folder: Path, copies: int):
+    for file in sorted(folder.iterdir()):
+        for quality in range(copies):
+            Image.open(file).save(folder / f"{file.stem}-{quality}.jpg", quality=70 + quality)
+    assert (survey(folder)["twin"] == "").sum() == 12
+
+
+def test_two_pictures_that_are_the_same_are_twins(tmp_path: Path):
+    for name in ("a.png", "b.bmp"):
+        picture("cable", 0).save(tmp_path / name)
+    assert survey(tmp_path)["twin"].to_dict() == {"a.png": "", "b.bmp": "a.png"}
+
+
+@pytest.mark.parametrize("drift", [0, 0.03])
+def test_pictures_of_a_fixed_camera_that_differ_by_noise_are_no_twins(tmp_path: Path, drift):
+    """All are as close as JPEG leaves a copy, and none is much closer than the others."""
+    random = np.random.default_rng(0)
+    scene = np.asarray(picture("cable", 0)).astype(float)
+    for number in range(12):
+        seen = scene * (0.6 + drift * number) + random.normal(0, 6, scene.shape)
+        Image.fromarray(seen.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{number:02}.png")
+    assert (survey(tmp_path)["twin"] == "").all()
+
+
+def test_why_nothing_can_be_read_is_told(tmp_path: Path):
+    Image.fromarray(np.full((64, 64), -3, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(FastFlowError, match=r"can be read; the first, a.tif: .*values from -3"):
+        survey(tmp_path)

@@ -8,14 +8,18 @@ import pytest
 from PIL import Image
 
 from fastflow_utils.cli import app
+from fastflow_utils.data.finding import find_images
 from fastflow_utils.data.layout import check, data_name, digest, name_of
 from fastflow_utils.data.listing import Listing
 from fastflow_utils.data.mvtec import MVTecAD, Pictures
+from fastflow_utils.data.pictures import survey
 from fastflow_utils.data.readers import categories, from_folders, from_table, listing
+from fastflow_utils.data.remarks import remarks
 from fastflow_utils.data.sample_set import make
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.recipes import Recipe
 from fastflow_utils.experiments.reproduce import plan
+from fastflow_utils.experiments.run import run
 
 
 def picture(path: Path, value: int = 128) -> Path:
@@ -536,3 +540,192 @@ def test_a_folder_in_no_layout_is_told_which_ones_are_known(tmp_path):
     with pytest.raises(FastFlowError) as error:
         listing(tmp_path, "nut")
     one_line(error, "it has pictures", "MVTec AD", "VisA", "KolektorSDD", "table")
+
+
+# What a breaker has found -----------------------------------------------------------------------
+
+
+def test_what_our_own_commands_have_written_is_not_learnt_from(tmp_path):
+    for i in range(3):
+        picture(tmp_path / f"parts/{i}.png")
+        picture(tmp_path / f"parts/seen/heat_maps/{i}.png")
+        picture(tmp_path / f"parts/out/figures/{i}.png")
+    picture(tmp_path / "parts/seen/of_a_person.png")
+    write(tmp_path / "parts/seen/predict.json", '{"program": "fastflow predict"}')
+    write(tmp_path / "parts/out/metrics.json", "{}")
+    write(tmp_path / "parts/out/model/config.json", "{}")
+    found = from_folders(tmp_path / "parts")
+    names = [found.name(item.path) for item in found.items]
+    assert names == ["0.png", "1.png", "2.png", "seen/of_a_person.png"]
+    assert "not read: out, seen/heat_maps" in told(found)
+    judged = find_images(tmp_path / "parts").pictures
+    assert {name.as_posix() for _, name in judged} == set(names)
+
+
+def elsewhere(root: Path) -> list[Listing]:
+    """Listings of pictures outside the folder that is named."""
+    for i in range(5):
+        picture(root / f"secret/photos/{i}.png")
+        picture(root / f"secret/photos/photos/{i}.png")
+    picture(root / "hidden/spots/a.png")
+    (root / "link").symlink_to(root / "secret/photos", target_is_directory=True)
+    rows = [f"{root}/secret/photos/{i}.png,good" for i in range(5)]
+    file = write(root / "tables/list.csv", "path,label", *rows)
+    return [
+        from_folders(root / "secret/photos", root / "hidden/spots"),
+        from_folders(root / "link"),
+        from_table(file),
+    ]
+
+
+def test_names_are_never_absolute_and_tell_no_folders_above(tmp_path):
+    both, linked, listed = elsewhere(tmp_path)
+    inside = [f"{i}.png" for i in range(5)] + [f"photos/{i}.png" for i in range(5)]
+    assert sorted(both.name(item.path) for item in both.items) == [*inside, "spots/a.png"]
+    assert sorted(linked.name(item.path) for item in linked.items) == inside
+    assert sorted(listed.name(item.path) for item in listed.items) == inside[:5]
+    assert (both.category, linked.category) == ("photos", "link")
+    for found in (both, linked, listed):
+        assert str(tmp_path) not in told(found) and "secret" not in told(found)
+
+
+def test_names_do_not_depend_on_how_the_folder_is_called(tmp_path, monkeypatch):
+    for i in range(2):
+        picture(tmp_path / f"parts/day/{i}.png")
+    monkeypatch.chdir(tmp_path / "parts")
+    ways = [tmp_path / "parts", Path(), Path("../parts"), Path("day/..")]
+    named = [(f.category, [f.name(i.path) for i in f.items]) for f in map(from_folders, ways)]
+    assert named == [("parts", ["day/0.png", "day/1.png"])] * 4
+
+
+@pytest.mark.parametrize(
+    ("bad", "good"),
+    [("parts", "parts/fine"), ("parts", "parts"), ("parts/fine/..", "parts/fine")],
+)
+def test_good_pictures_inside_the_folder_of_bad_ones_are_told_as_such(tmp_path, bad, good):
+    picture(tmp_path / "parts/fine/a.png")
+    with pytest.raises(FastFlowError) as error:
+        from_folders(tmp_path / good, tmp_path / bad)
+    one_line(error, "lie in the folder of bad ones")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "part"),
+    [
+        (["a"], ["day1/good/a", "day1/scratch/b"], "good lies among the bad"),
+        (["cap/train/good/a", "cap/test/cut/b"], None, "has a folder good and pictures elsewhere"),
+        (["a", "cap/test/cut/b"], None, "has a folder test"),
+        (["day1/ok/a", "day2/b"], None, "has a folder ok and pictures elsewhere"),
+    ],
+)
+def test_names_of_folders_further_down_are_heeded(tmp_path, good, bad, part):
+    for name in good:
+        picture(tmp_path / f"fine/{name}.png")
+    for name in bad or ():
+        picture(tmp_path / f"faulty/{name}.png")
+    with pytest.raises(FastFlowError) as error:
+        from_folders(tmp_path / "fine", tmp_path / "faulty" if bad else None)
+    one_line(error, part)
+
+
+def test_all_good_in_folders_of_days_are_taken(tmp_path):
+    for day in (1, 2):
+        picture(tmp_path / f"all/day{day}/good/a.png")
+    assert counts(from_folders(tmp_path / "all")) == (2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('path,label\na.png,"good\nb.png,good\n', ("line", "quote")),
+        ('path,label\n"a.png"x,good\n', ("line 2", "quote")),
+        ("path,label\na.png,good\x00\n", ("line 2",)),
+        ("path,label\na.png,good\nb.png,goood\n", ("line 3", "is it 'good'?")),
+        ("path,label\na.png,good\nb.png,False\n", ("line 3", "label 'False'")),
+        ("path,label\na.png,good\n" + "b" * 140_000 + ",good\n", ("line 3", "field")),
+        ("p" * 140_000 + ",label\na.png,good\n", ("line 1", "field")),
+        ("path,label\na.png,good\nsub/../a.png,scratch\n", ("line 3", "line 2 already")),
+        ("path,label\na.png,good\nlink.png,scratch\n", ("line 3", "line 2 already")),
+    ],
+)
+def test_more_mistakes_in_tables_end_in_one_sentence(tmp_path, text, parts):
+    for name in ("a.png", "b.png", "sub/c.png"):
+        picture(tmp_path / name)
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(FastFlowError) as error:
+        from_table(tmp_path / "list.csv")
+    one_line(error, *parts)
+
+
+def test_a_word_that_is_like_good_and_means_another_is_a_kind(tmp_path):
+    names = ("abnormal", "wood", "ko")
+    rows = [f"{picture(tmp_path / name).name},{name[:-4]}" for name in map("{}.png".format, names)]
+    picture(tmp_path / "a.png")
+    found = from_table(
+        write(tmp_path / "list.csv", "path,label,", "a.png,good,", *(r + "," for r in rows))
+    )
+    assert {item.defect for item in found.of("test")} == set(names)
+    assert "damage: 1 abnormal, 1 ko, 1 wood" in told(found)
+    assert "not read: one without a name" in told(found)
+
+
+def test_what_is_noted_is_noted_once(tmp_path):
+    side_by_side(tmp_path)
+    shutil.rmtree(tmp_path / "cap/masks")
+    notes = listing(tmp_path, "cap").notes
+    assert len(notes) == len(set(notes)) and "no mask" in told(listing(tmp_path, "cap"))
+
+
+def test_plain_folders_beside_another_layout_are_told_how_to_be_given(tmp_path):
+    tree(tmp_path)
+    picture(tmp_path / "nut/good/a.png")
+    with pytest.raises(FastFlowError) as error:
+        listing(tmp_path, "nut")
+    one_line(error, f"--data {tmp_path / 'nut'}")
+    assert listing(tmp_path / "nut", "nut").of("train")
+
+
+def test_pictures_taken_for_masks_are_told_in_every_layout(tmp_path):
+    tree(tmp_path)
+    picture(tmp_path / "cap/train/good/000-seg.png")
+    found = listing(tmp_path, "cap")
+    assert counts(found) == (5, 2, 2)
+    assert "1 files beside pictures are taken for their masks" in told(found)
+    assert "000-seg.png" in told(found)
+    with pytest.raises(FastFlowError, match="mask of a good picture is not black"):
+        run(Recipe(method="gaussian"), tmp_path, "cap", tmp_path / "out")
+
+
+def test_masks_of_one_kind_are_not_taken_for_another_in_silence(tmp_path):
+    picture(tmp_path / "fine/a.png")
+    picture(tmp_path / "fine/b.png")
+    for kind in ("dent", "scratch"):
+        picture(tmp_path / f"bad/{kind}/0.png")
+    mask(tmp_path / "truth/0.png")
+    mask(tmp_path / "truth/dent/0.png")
+    found = from_folders(tmp_path / "fine", tmp_path / "bad", tmp_path / "truth")
+    assert "masks of scratch are those directly in the folder of masks" in told(found)
+
+
+def test_the_same_file_in_both_splits_or_with_both_labels_is_told(tmp_path):
+    for number, name in enumerate(("train/good/0", "train/good/1", "test/good/0", "test/cut/0")):
+        picture(tmp_path / f"cap/{name}.png", number)
+    assert remarks(listing(tmp_path, "cap")) == []
+    shutil.copy(tmp_path / "cap/train/good/1.png", tmp_path / "cap/test/good/9.png")
+    shutil.copy(tmp_path / "cap/test/good/0.png", tmp_path / "cap/test/cut/0.png")
+    [told_] = remarks(listing(tmp_path, "cap"))
+    assert "test/good/9.png = train/good/1.png" in told_
+    assert "test/good/0.png = test/cut/0.png" in told_
+    assert told_ in check(tmp_path).loc["cap", "notes"]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png", "webp"])
+def test_files_of_several_frames_are_told(tmp_path, suffix):
+    frames = [Image.new("L", (8, 8), value) for value in (10, 90, 200)]
+    picture(tmp_path / "parts/one.png")
+    file = tmp_path / f"parts/many.{suffix}"
+    frames[0].save(file, save_all=True, append_images=frames[1:])
+    [note] = remarks(from_folders(tmp_path / "parts"))
+    assert f"several pages or frames, of which the first is read: many.{suffix}" == note
+    assert survey(tmp_path / "parts").loc[file.name, "remark"].startswith("several frames")

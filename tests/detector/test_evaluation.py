@@ -403,3 +403,71 @@ def test_pictures_that_are_not_square_are_evaluated_at_the_size_of_their_maps(
         torch.testing.assert_close(found.scores[place], score[0], rtol=1e-3, atol=1e-4)
     assert not any(map(math.isnan, found.metrics().values()))
     plots.draw_run(found, None, tmp_path / "figures")
+
+
+# A region ---------------------------------------------------------------------------------------
+
+
+def inside_of(*corners: slice) -> torch.Tensor:
+    inside = torch.zeros(64, 64, dtype=torch.bool)
+    inside[corners] = True
+    return inside
+
+
+def test_metrics_of_pixels_are_of_those_in_the_region(doubtful):
+    """As if the pictures ended there; AUPRO's regions are cut at its edge, too."""
+    part = (slice(8, 40), slice(20, 60))
+    inside = inside_of(*part)
+    region = replace(doubtful, inside=inside, masks=doubtful.masks & inside)
+    cut = {name: getattr(region, name)[(..., *part)] for name in ("maps", "masks")}
+    alone = replace(doubtful, **cut)
+    assert region.metrics() == pytest.approx(alone.metrics())
+    assert region.label_free() == pytest.approx(alone.label_free())
+    pd.testing.assert_frame_equal(region.per_defect(), alone.per_defect())
+    one, other = region.replicates(50), alone.replicates(50)
+    assert all(one[name] == pytest.approx(other[name], nan_ok=True) for name in one)
+    changed = replace(region, maps=torch.where(inside, region.maps, torch.rand(64, 64)))
+    assert changed.metrics() == region.metrics(), "what is outside is not looked at"
+    assert "metrics of pixels are of those in the region" in region.notes()
+
+
+def test_an_image_whose_defect_is_wholly_outside_is_left_out_and_told(tiny, tmp_path):
+    test = MVTecAD(tiny, "disc", "test", 64)
+    masks = test.masks()
+    first = test.labels.index(1)
+    inside = ~masks[first, 0]  # everything but one image's defect
+    backbone = Backbone("efficientnet_lite0", image_size=64)
+    model = FastFlow(backbone, FlowOptions(steps=1)).read_as(region=inside)
+    found = evaluate(model, test, extract(backbone, test, cache=tmp_path))
+    lost = [
+        n
+        for n, (mask, label) in enumerate(zip(masks, test.labels, strict=True))
+        if label and not (mask & inside).any()
+    ]
+    kept = [path for n, path in enumerate(test.paths) if n not in lost]
+    assert first in lost and found.outside == len(lost) < 6 and found.dataset.paths == kept
+    assert len(found.scores) == len(found.maps) == len(found.masks) == len(found.labels)
+    assert found.labels.tolist() == found.dataset.labels
+    assert not (found.masks & ~inside).any() and found.masks.any()
+    notes = " ".join(found.notes())
+    assert f"{len(lost)} anomalous test images have their defects wholly outside" in notes
+    whole = evaluate(model.read_as(), test, extract(backbone, test, cache=tmp_path))
+    assert whole.inside is None and whole.outside == 0 and len(whole.labels) == len(test)
+
+
+def test_where_every_defect_is_outside_there_are_no_metrics_but_of_false_alarms(tiny, tmp_path):
+    test = MVTecAD(tiny, "disc", "test", 64)
+    backbone = Backbone("efficientnet_lite0", image_size=64)
+    corner = inside_of(slice(0, 8), slice(0, 8))
+    model = FastFlow(backbone, FlowOptions(steps=1)).read_as(region=corner)
+    found = evaluate(model, test, extract(backbone, test, cache=tmp_path))
+    assert found.outside == 6 and set(found.dataset.defects) == {"good"}
+    assert all(map(math.isnan, found.metrics().values()))
+    assert found.label_free()["image_fpr"] == 0, "never calibrated"
+    plots.draw_run(found, None, tmp_path / "figures")
+
+
+def test_without_masks_nobody_knows_what_is_outside(unmasked):
+    notes = replace(unmasked, inside=inside_of(slice(0, 8), slice(0, 8))).notes()
+    assert "nobody knows whether their defects are in the region" in notes[0]
+    assert not any("metrics of pixels are of" in note for note in notes)

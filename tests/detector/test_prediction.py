@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import unicodedata
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -467,3 +468,51 @@ def test_links_are_followed_and_not_for_ever(tmp_path):
     (tmp_path / "in/far").symlink_to(tmp_path / "far")
     (tmp_path / "in/round").symlink_to(tmp_path / "in")
     assert names_of(tmp_path / "in") == ["b.png", str(Path("far/deep/a.png"))]
+
+
+def test_a_picture_is_judged_once_whatever_way_to_it_is_given(model, tmp_path, monkeypatch):
+    picture(tmp_path / "new" / "a.png")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "new", target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    ways = ["new", "other/../new", tmp_path / "new", "link", "other/../new/a.png"]
+    table, _ = predict(model, ways, tmp_path / "out")
+    assert list(table["path"]) == [str(Path("new", "a.png"))]
+
+
+def test_an_empty_file_is_written_again(model, tmp_path):
+    given, output = picture(tmp_path / "a.png"), tmp_path / "out"
+    predict(model, given, output, save=["mask"])
+    files = [output / "heat_maps" / "a.png", output / "masks" / "a.png"]
+    whole = [file.read_bytes() for file in files]
+    for file in files:
+        file.write_bytes(b"")
+        predict(model, given, output, save=["mask"])
+        assert [file.read_bytes() for file in files] == whole
+
+
+def test_of_a_picture_that_became_broken_nothing_is_left(model, tmp_path):
+    given, output = picture(tmp_path / "a.png"), tmp_path / "out"
+    before = given.read_bytes()
+    predict(model, given, output, save=["npy"])
+    given.write_bytes(before[:60])
+    table, problems = predict(model, given, output, save=["npy"])
+    assert list(table["decision"]) == ["not judged"] and len(problems) == 1
+    assert not [file for file in output.rglob("*") if file.stem == "a"]
+    given.write_bytes(before)
+    again, problems = predict(model, given, output, save=["npy"])
+    assert not problems and list(again["heat_map"]) == ["a.png"]
+
+
+def test_pictures_of_another_shape_than_the_model_reads_are_told(model, tmp_path):
+    Image.new("RGB", (80, 80)).save(tmp_path / "square.png")
+    Image.new("RGB", (81, 80)).save(tmp_path / "nearly.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict(model, tmp_path, tmp_path / "out")
+    Image.new("RGB", (80, 40)).save(tmp_path / "wide.png")
+    Image.new("RGB", (40, 80)).save(tmp_path / "high.png")
+    for _ in range(2):  # what is kept from an earlier call is told as well
+        with pytest.warns(UserWarning, match="squeezed: 2 of 4 pictures change their shape"):
+            table, _ = predict(model, tmp_path, tmp_path / "out")
+        assert len(table) == 4

@@ -16,7 +16,9 @@ from PIL import Image
 
 from fastflow_utils.course import plots
 from fastflow_utils.data.mvtec import Sample
+from fastflow_utils.data.readers import from_folders, listing
 from fastflow_utils.data.sample_set import make
+from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.prediction import predict
 from fastflow_utils.errors import FastFlowError
@@ -30,8 +32,10 @@ from fastflow_utils.experiments.animations import (
     verdicts,
     wall,
 )
+from fastflow_utils.experiments.own import split_by
 from fastflow_utils.experiments.recipes import Recipe
-from fastflow_utils.experiments.run import run
+from fastflow_utils.experiments.records import write_listing
+from fastflow_utils.experiments.run import run, run_on
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +57,9 @@ def finished(root, tmp_path_factory) -> Path:
 
 
 def another(run: Path, place: Path, **changes: object) -> Path:
-    """A copy of a run, whose ``metrics.json`` says something else."""
+    """A copy of a run, elsewhere and of other data, as its ``metrics.json`` says."""
     shutil.copytree(run, place)
+    (place / "listing.json").unlink()
     metrics = json.loads((place / "metrics.json").read_text()) | changes
     (place / "metrics.json").write_text(json.dumps(metrics))
     return place
@@ -195,10 +200,12 @@ def test_a_run_without_masks_is_animated_and_one_without_test_images_costs_no_ot
         shutil.copytree(root / "tile" / "train", data / name / "train")
     shutil.copytree(root / "tile" / "test", data / "tile" / "test")
     own = {"sample_set": False, "data": "mine"}
-    tile = another(finished, tmp_path / "runs" / "tile", **own)
+    digests = {name: listing(data, name).digest() for name in ("tile", "bare")}
+    tile = another(finished, tmp_path / "runs" / "tile", **own, data_sha256=digests["tile"])
     bad = [one for one in verdicts(tile, data) if one.sample.label]
     assert bad and not any(one.has_truth for one in bad)
-    another(finished, tmp_path / "runs" / "bare", category="bare", **own)
+    bare = {"category": "bare", "data_sha256": digests["bare"]}
+    another(finished, tmp_path / "runs" / "bare", **bare, **own)
     with pytest.raises(FastFlowError, match=r"4 files are in .*not animated: .*bare.* empty"):
         animate_all(tmp_path / "runs", tmp_path / "out", data)
     assert len(list((tmp_path / "out").rglob("*.gif"))) == 2 and "no mask" in words
@@ -255,8 +262,9 @@ def test_whatever_the_images_are_the_last_step_keeps_the_promise(finished, tmp_p
         assert file.stat().st_size < 3_000_000
 
 
-def test_a_wall_is_in_the_tables_order_and_says_sample_set(finished, tmp_path, words):
-    screw = another(finished, tmp_path / "screw", category="screw")
+def test_a_wall_is_in_the_tables_order_and_says_sample_set(finished, root, tmp_path, words):
+    digest = listing(root, "screw").digest()
+    screw = another(finished, tmp_path / "screw", category="screw", data_sha256=digest)
     gif, webp = wall([screw, finished], tmp_path)
     assert (gif.name, webp.name) == ("wall.gif", "wall.webp")
     assert any("efficientnet_lite0 (sample set)" in text for text in words)
@@ -329,8 +337,69 @@ def test_what_is_no_finished_run_is_named(finished, root, tmp_path):
 def test_other_data_than_the_runs_is_refused(finished, tiny, tmp_path):
     with pytest.raises(FastFlowError, match=r"no category 'tile' in .*: it has disc"):
         animate(finished, tmp_path, tiny)
-    real = another(finished, tmp_path / "real", sample_set=False, data="MVTec AD")
-    told = r"is of tile, MVTec AD, but .* holds tile \(sample set\)"
+    other = make(tmp_path / "other", ["tile"], size=64, train=12, good=3, per_defect=2, seed=1)
+    told = r"is of tile, sample set, but in .* are other images"
     with pytest.raises(FastFlowError, match=told):
-        animate(real, tmp_path)
+        animate(finished, tmp_path, other)
     assert not list(tmp_path.glob("*.gif"))
+
+
+@pytest.fixture(scope="module")
+def own(root, tmp_path_factory) -> Path:
+    """A run on plain folders, of the same pictures, with a split of its own."""
+    place = tmp_path_factory.mktemp("own")
+    folders = [place / "mine" / kind for kind in ("good", "bad")]
+    for folder, source in zip(folders, ("train/good", "test/crack"), strict=True):
+        shutil.copytree(root / "tile" / source, folder)
+    found = split_by(from_folders(*folders), "order")
+    recipe = Recipe(image_size=64, method="gaussian")
+    run_on(recipe, found, place / "run", backbone=Backbone("efficientnet_lite0", image_size=64))
+    return place / "run"
+
+
+def test_a_run_on_plain_folders_shows_its_own_test_split(own, monkeypatch):
+    """From where its pictures are, without a data root; nothing is drawn for it."""
+    monkeypatch.setattr("fastflow_utils.data.layout.data_root", None)
+    shown = verdicts(own)
+    assert {one.sample.defect for one in shown} == {"good", "bad"}
+    split = {Path(path).name for path, kind, *_ in items_of(own) if kind == "test"}
+    assert {Path(one.sample.path).name for one in shown} == split
+    assert not any(Path(place).is_absolute() for place, *_ in items_of(own))
+
+
+def items_of(run: Path) -> list[list[str]]:
+    return json.loads((run / "listing.json").read_text())["items"]
+
+
+def test_a_run_moves_with_its_pictures(own, tmp_path):
+    shutil.copytree(own.parent, tmp_path / "moved")
+    shown = verdicts(tmp_path / "moved" / "run")
+    assert all(Path(one.sample.path).is_relative_to(tmp_path) for one in shown)
+
+
+def test_a_changed_picture_is_not_shown_as_the_runs(own, tmp_path):
+    shutil.copytree(own.parent, tmp_path / "moved")
+    changed = next((tmp_path / "moved" / "mine" / "good").iterdir())
+    Image.new("RGB", (64, 64)).save(changed)
+    with pytest.raises(FastFlowError, match="other images"):
+        verdicts(tmp_path / "moved" / "run")
+
+
+def test_pictures_learnt_from_are_not_shown_as_test(root, finished, tmp_path):
+    """The whole folder has one digest, however it was split."""
+    found = listing(root, "tile").holding_out(0.5)
+    place = another(finished, tmp_path / "run")
+    write_listing(place, found)
+    with pytest.raises(FastFlowError, match="split in another way"):
+        verdicts(place, root)
+    (place / "run.json").unlink()
+    assert "train" in {Path(one.sample.path).parts[-3] for one in verdicts(place)}
+
+
+def test_without_a_trace_of_the_pictures_no_data_are_made(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTFLOW_DATA", str(tmp_path / "none"))
+    lost = another(finished, tmp_path / "lost")
+    (lost / "run.json").unlink()
+    with pytest.raises(FastFlowError, match=r"does not say where its images are.*--data"):
+        verdicts(lost)
+    assert not (tmp_path / "none").exists()

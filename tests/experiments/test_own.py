@@ -2,8 +2,10 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -403,3 +405,176 @@ def test_a_run_in_windows_repeats_itself(tiny, tmp_path):
         first.model.backbone, Pictures(listing(tiny, "disc"), "train", 128), recipe.windows
     )
     assert len(seen) == 6
+
+
+# What a run leaves ------------------------------------------------------------------------------
+
+
+def metrics_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_a_region_is_in_the_metrics_and_what_is_outside_of_it_is_not(good, tmp_path):
+    """One damage in the middle, one in a corner where nobody looks."""
+    bad = tmp_path / "bad"
+    (bad / "seen").mkdir(parents=True)
+    (bad / "unseen").mkdir()
+    picture(60, spot=True).save(bad / "seen" / "0.png")
+    hidden = np.asarray(picture(61)).copy()
+    hidden[:30, :30] = (240, 20, 20)
+    Image.fromarray(hidden).save(bad / "unseen" / "1.png")
+    masks = tmp_path / "masks"
+    for kind, name in (("seen", "0"), ("unseen", "1")):
+        pixels = np.asarray(Image.open(bad / kind / f"{name}.png")).astype(int)
+        (masks / kind).mkdir(parents=True)
+        mask = (pixels[..., 0] > 200) & (pixels[..., 1] < 80)
+        Image.fromarray(mask).save(masks / kind / f"{name}.png")
+    roi = tmp_path / "a place" / "middle.png"
+    roi.parent.mkdir()
+    where = np.zeros(SIZE, bool)
+    where[50:250, 60:340] = True
+    Image.fromarray(where).save(roi)
+    digests = set()
+    for name, region in {"file": roi, "box": "60,50,280,200", "all": None}.items():
+        more = () if region is None else ("--region", region)
+        assert own(good, tmp_path / name, "--bad", bad, "--masks", masks, *more) == 0
+        metrics = metrics_of(tmp_path / name)
+        digests.add(metrics["region_sha256"])
+        told = [note for note in metrics["notes"] if "wholly outside" in note]
+        assert len(told) == (region is not None)
+        assert (tmp_path / name / "per_defect.csv").read_text().count("unseen") == (region is None)
+    assert metrics["region"] is None and metrics["image_auroc"] is not None
+    assert metrics_of(tmp_path / "file")["region"] == "middle.png"
+    assert metrics_of(tmp_path / "box")["region"] == "60,50,280,200"
+    assert len(digests) == 2, "one mask, however it was given, and none"
+    assert "a place" not in (tmp_path / "file" / "metrics.json").read_text()
+
+
+def test_test_pictures_of_another_shape_are_told(tmp_path):
+    good = folder_of(tmp_path / "discs", 5, (64, 96))
+    bad = folder_of(tmp_path / "bad", 2, (96, 64), start=50)
+    assert own(good, tmp_path / "out", "--bad", bad) == 0
+    notes = " ".join(metrics_of(tmp_path / "out")["notes"])
+    assert "squeezed: 2 of 7 pictures change their shape" in notes
+
+
+def test_names_that_are_no_formulas_end_no_run(tmp_path, capsys):
+    good = folder_of(tmp_path / "a$b_{$", 5, (64, 96))
+    bad = folder_of(tmp_path / "bad" / "$x_$", 2, (64, 96), start=50).parent
+    assert own(good, tmp_path / "out", "--bad", bad) == 0
+    out, err = capsys.readouterr()
+    assert "image AUROC" in out and "figures/" in out and not err
+    assert (tmp_path / "out" / "figures" / "gallery.png").is_file()
+
+
+def test_results_are_told_where_a_figure_cannot_be_drawn(good, tmp_path, capsys, monkeypatch):
+    def fail(*_: object) -> None:
+        raise ValueError("no\nformula")
+
+    monkeypatch.setattr("fastflow_utils.course.plots.draw_run", fail)
+    assert own(good, tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert "image threshold" in out and "figures/" not in out
+    assert "no figures: no formula\n" in err
+
+
+def test_nothing_of_an_earlier_run_passes_for_the_new_ones(tiny, done, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(done, output)
+    result = run(Recipe(method="gaussian", image_size=64), tiny, "disc", output)
+    assert not list(output.glob("survey.*"))
+    items = json.loads((output / "listing.json").read_text())["items"]
+    assert len(items) == 6 + len(result.evaluation.dataset)
+
+
+def test_what_is_probably_anomalous_is_in_the_metrics(good, tmp_path):
+    shutil.copytree(good, tmp_path / "discs")
+    picture(70, spot=True).save(tmp_path / "discs" / "day1" / "odd.png")
+    assert own(tmp_path / "discs", tmp_path / "out") == 0
+    [told] = [n for n in metrics_of(tmp_path / "out")["notes"] if "probably anomalous" in n]
+    assert "day1/odd.png" in told
+
+
+# What a breaker has found -----------------------------------------------------------------------
+
+
+def test_groups_and_names_are_ordered_as_people_count():
+    names = [f"day{day}/IMG_{n}.png" for day in range(1, 12) for n in (8, 9, 10)]
+    note = "no split is given: every fifth good picture, 1 of 9, is for the test"
+    found = Listing("folders", Path(), "nut", items(sorted(names)), (note, "another"))
+    by_day = split_by(found, r"day(\d+)")
+    assert {item.path.parent.name for item in by_day.of("test")} == {"day9", "day10", "day11"}
+    last = {item.path.as_posix() for item in split_by(found, "order").of("test")}
+    assert last == set(names[-7:])
+    assert by_day.notes[0] == "another" and len(by_day.notes) == 2, "the old split is not told"
+
+
+def test_no_picture_of_the_test_is_learnt_from(tmp_path):
+    """Every fifth one was a copy, so all of the test was in training: no false alarms."""
+    place = tmp_path / "discs"
+    place.mkdir()
+    for number in range(12):
+        shown = picture(number, (96, 128))
+        shown.save(place / f"{number:02}a.png")
+        if number % 4 == 3:
+            shown.save(place / f"{number:02}b.png")
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    picture(50, (96, 128), spot=True).save(bad / "0.png")
+    given = from_folders(place, bad)
+    found, table, files = looked_at(given)
+    assert len(given.of("test")) == 4 and found.of("test") == given.of("test")
+    learnt, tested = ({item.path.name[:2] for item in found.of(s)} for s in ("train", "test"))
+    assert not learnt & tested - {"0."} and len(found.of("train")) == 9
+    assert len(table) == len(files) == 12
+    assert "left out, near duplicate: 03a.png, 07a.png, 11a.png" in found.notes
+
+
+def test_a_picture_that_is_called_good_and_bad_is_refused(tmp_path):
+    good = folder_of(tmp_path / "discs", 6, (96, 128))
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    Image.open(good / "02.png").save(bad / "x.bmp")
+    with pytest.raises(FastFlowError, match=r"02.png is good and .*x.bmp is damaged"):
+        looked_at(from_folders(good, bad))
+    (bad / "x.bmp").unlink()
+    Image.open(good / "02.png").save(bad / "x.jpg", quality=90)
+    notes = looked_at(from_folders(good, bad))[0].notes
+    assert "good pictures that nearly are damaged ones: 02.png (bad/x.jpg)" in notes
+
+
+def test_deeper_pictures_in_the_test_of_8_bit_ones_are_left_out_and_told_why(tmp_path):
+    good = folder_of(tmp_path / "discs", 6, (96, 128))
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    grey = np.asarray(picture(50, (96, 128)).convert("L")).astype(np.uint16)
+    Image.fromarray(grey * 16).save(bad / "deep.png")
+    picture(51, (96, 128), spot=True).save(bad / "usual.png")
+    found = looked_at(from_folders(good, bad))[0]
+    assert [item.path.name for item in found.of("test") if item.label] == ["usual.png"]
+    told = " ".join(found.notes)
+    assert "left out, unreadable: bad/deep.png" in told and "more than 8 bits" in told
+    assert str(tmp_path) not in told
+
+
+def test_integers_of_32_bits_are_read_as_their_training_pictures_say(tmp_path):
+    """Training took them, and the test was thrown away."""
+    for place, first in (("discs", 0), ("bad", 50)):
+        (tmp_path / place).mkdir()
+        for number in range(first, first + 5):
+            grey = np.asarray(picture(number, (96, 96), spot=first > 0).convert("L"))
+            Image.fromarray(grey.astype(np.int32)).save(tmp_path / place / f"{number}.tif")
+    found = from_folders(tmp_path / "discs", tmp_path / "bad")
+    recipe = as_read(found, Recipe(method="gaussian", upright="auto", **FAST), image_size=64)
+    result = own_run(found, recipe, tmp_path / "out")
+    assert len(result.evaluation.dataset) == 6 and result.model.white == 255
+
+
+def test_prediction_tells_of_files_whose_further_frames_are_not_read(done, tmp_path, capsys):
+    frames = [picture(number) for number in range(2)]
+    frames[0].save(tmp_path / "many.tif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "one.tif")
+    code = fastflow("predict", done / "model", tmp_path, "--output", tmp_path / "out")
+    told = capsys.readouterr()
+    assert code == 0
+    assert "of which the first is read: many.tif" in told.out + told.err

@@ -137,7 +137,7 @@ def test_every_field_arrives_where_it_is_used():
         precision="float32" if Recipe().precision == "bfloat16" else "bfloat16",
     )
     changed = {name for name, value in vars(recipe).items() if value != getattr(Recipe(), name)}
-    same = {"method", "backbone", "layers", "epochs", "window", "overlap"}
+    same = {"method", "backbone", "layers", "epochs", "window", "overlap", "copies"}
     assert changed == set(vars(recipe)) - same
     model = recipe.build_model(recipe.build_backbone(pretrained=False))
     kept = {name: getattr(model, name) for name in ("smoothing", "top", "precision")}
@@ -145,7 +145,7 @@ def test_every_field_arrives_where_it_is_used():
     assert model.options == recipe.flow
     assert used == {name: getattr(recipe, name) for name in used}
     elsewhere = {"method", "backbone", "layers", "image_size", "budget", "upright"}
-    elsewhere |= {"window", "overlap"}
+    elsewhere |= {"window", "overlap", "copies"}
     assert set(used) == set(vars(recipe)) - elsewhere
     coupling = model.flows[0].layers[1].layers[2]  # positions before it, no whitening
     assert coupling.clamp == 1.5 and coupling.subnet[0].weight.shape == (6, 12, 1, 1)

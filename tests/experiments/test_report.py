@@ -510,3 +510,38 @@ def test_resamples_that_cannot_be_read_are_told(tmp_path: Path):
 def test_an_unknown_format_is_refused(tmp_path: Path):
     with pytest.raises(FastFlowError, match="'pdf': expected one of markdown, csv, html, latex"):
         report(tmp_path, "pdf")
+
+
+def test_runs_of_different_regions_are_never_averaged(tmp_path: Path):
+    """Metrics of a part of the pictures, and of another part, are of other pixels."""
+    regions = [None, ("0,0,9,9", "a"), ("0,0,5,5", "b")]
+    for key, about in enumerate(regions):
+        for seed in (0, 1):
+            place = write(tmp_path, "tile", seed, 0.1 * (key + 1), key=str(key))
+            looks_in(place, about)
+    found = rows(tmp_path)["Tile"]
+    names = ["resnet18", "resnet18, region 0,0,9,9", "resnet18, region 0,0,5,5"]
+    expected = {f"ours, {name}": 0.1 * (key + 1) for key, name in enumerate(names)}
+    assert found.to_dict() == pytest.approx(expected)
+    assert "Left out" not in notes(tmp_path)
+
+
+def looks_in(place: Path, region: tuple[str, str] | None) -> None:
+    file = place / "metrics.json"
+    text, digest = region or (None, None)
+    about = {"region": text, "region_sha256": digest}
+    file.write_text(json.dumps(json.loads(file.read_text()) | about))
+
+
+def test_a_region_is_named_even_where_no_run_lacks_it(tmp_path: Path):
+    looks_in(write(tmp_path, "tile"), ("roi.png", "a"))
+    assert list(rows(tmp_path).index) == ["ours, resnet18, region roi.png"]
+
+
+def test_of_two_masks_of_one_name_only_the_newer_counts(tmp_path: Path):
+    for seed, digest in enumerate("ab"):
+        place = write(tmp_path, "tile", seed, 0.1 + seed)
+        looks_in(place, ("roi.png", digest))
+        os.utime(place / "metrics.json", (seed, seed))
+    assert rows(tmp_path)["Tile"].tolist() == pytest.approx([1.1])
+    assert "look elsewhere in them" in notes(tmp_path)

@@ -151,8 +151,9 @@ def overlaps(evaluation: Evaluation) -> Figure:
     over a linear axis.
     """
     maps, masks = (one[:, 0].numpy() for one in (evaluation.maps, evaluation.masks))
-    inside = np.ones(maps.shape[1:], bool) if evaluation.inside is None else evaluation.inside
-    normal_pixels = maps[~masks & np.asarray(inside)]
+    everywhere = np.ones(maps.shape[1:], bool)
+    inside = everywhere if evaluation.inside is None else evaluation.inside.numpy()
+    normal_pixels = maps[~masks & inside]
     good = evaluation.labels.numpy() == 0
     bad = np.flatnonzero(masks.any((1, 2)))
     defects = [maps[i][masks[i]] for i in bad]
@@ -164,10 +165,10 @@ def overlaps(evaluation: Evaluation) -> Figure:
     ]
     fpr = np.geomspace(1e-5, 1, 200)
     metrics = evaluation.metrics()
-    areas = (metrics[name] for name in ("pixel_auroc", "aupro", "aupimo"))
     figure, axes = one_panel(
         f"{evaluation.dataset.title}: the same maps, by three standards\n"
-        "pixel AUROC {:.3f}, AUPRO {:.3f}, AUPIMO {:.3f}\n".format(*areas)
+        f"pixel AUROC {metrics['pixel_auroc']:.3f}, AUPRO {metrics['aupro']:.3f}, "
+        f"AUPIMO {metrics['aupimo']:.3f}\n"
     )
     figure.set_size_inches(7, 4.4)
     for name, groups, normal, style in [

@@ -250,18 +250,19 @@ def epoch_strip(record: EpochRecord, image: int, columns: int = 6) -> Figure:
     for panel in axes.flat:
         panel.axis("off")
     axes.flat[0].imshow(outline(show(sample.image), sample.mask))
-    axes.flat[0].set_title(plain(sample.defect))
+    title, defect = plain(record.dataset.title), plain(sample.defect)
+    axes.flat[0].set_title(defect)
     for panel, epoch in zip(axes.flat[1:], epochs, strict=False):
         panel.imshow(outline(colour(record.maps[epoch][image]), sample.mask))
         panel.set_title("untrained" if epoch == 0 else f"epoch {epoch}")
     figure.colorbar(
         SCALE, ax=list(axes.flat), label="anomaly map", ticks=[0.5, 0.75, 1], extend="min"
     )
-    heading = f"{plain(record.dataset.title)}: how the heat map of a {plain(sample.defect)} image emerges"
+    heading = f"{title}: how the heat map of a {defect} image emerges"
     if sample.mask.any():
         shares = record.precision(image)
         heading = (
-            f"{plain(record.dataset.title)}: of the hottest pixels, as many as the defect has,\n"
+            f"{title}: of the hottest pixels, as many as the defect has,\n"
             f"{shares[0]:.0%} lie in it before the training and {shares[-1]:.0%} after it"
         )
     figure.suptitle(heading)

@@ -114,9 +114,11 @@ class ThresholdFigure:
         data, score = self.evaluation.dataset, float(self.evaluation.scores[image])
         counts = confusion(self.evaluation.scores, self.evaluation.labels, threshold)
         self.pixels.set_data(self._overlay(pixel_threshold, image))
-        self.picture.set_xlabel(data.defects[image])
+        self.picture.set_xlabel(plain(data.defects[image]))
         says = "anomalous" if score >= threshold else "good"
-        self.picture.set_title(f"{plain(data.title)}, no. {image}\nscore {score:.2f}: called {says}")
+        self.picture.set_title(
+            f"{plain(data.title)}, no. {image}\nscore {score:.2f}: called {says}"
+        )
         self.chosen.set_data([self.places[image]], [score])
         self.line.set_ydata([threshold, threshold])
         self.spread.set_title(

@@ -60,6 +60,9 @@ class Recipe:
     of so many pixels, which share ``overlap`` (:class:`~fastflow_utils.detector.windows.Windows`);
     ``budget`` then counts windows, and no flow knows positions.
 
+    ``copies`` of each image, slightly turned, shifted, brighter or darker, are learnt from, too
+    (:class:`~fastflow_utils.detector.features.CopiedPictures`); of windows there are none.
+
     ``upright`` may be "auto": then the run decides it by the normal images, before training
     (:func:`~fastflow_utils.data.pose.lies_anywhere`).
 
@@ -81,6 +84,7 @@ class Recipe:
     image_size: Size = 256
     window: int | None = None
     overlap: int = 64
+    copies: int = 0
     upright: bool | str = False
     steps: int = 8
     kernels: Kernels = "3-1"
@@ -118,6 +122,7 @@ class Recipe:
             object.__setattr__(self, "image_size", self.image_size[0])
         if self.window is not None:  # it lies anywhere in its picture, and shows a part
             object.__setattr__(self, "position", False)
+            object.__setattr__(self, "copies", 0)
         if self.upright == "auto" and (self.window or not isinstance(self.image_size, int)):
             object.__setattr__(self, "upright", False)
 
@@ -157,6 +162,7 @@ class Recipe:
             "learning_rate": (0 < _number(self.learning_rate) <= 1, "a number > 0, at most 1"),
             "weight_decay": (0 <= _number(self.weight_decay) <= 1, "a number from 0 to 1"),
             "overlap": (_is_whole(self.overlap, 0, 16384), "an int, at least 0"),
+            "copies": (_is_whole(self.copies, 0, 100), "an int from 0 to 100"),
             "image_fpr": (0 < _number(self.image_fpr) < 1, "a number between 0 and 1"),
             "pixel_fpr": (0 < _number(self.pixel_fpr) < 1, "a number between 0 and 1"),
         }
@@ -313,7 +319,7 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     # Before there were these fields, a step took all positions, no flow knew them, no image was
     # turned, and FastFlow was the only method.
     before = {"method": "fastflow", "positions": None, "position": False, "upright": False}
-    values = before | {"folds": None, "window": None, "overlap": 64} | dict(values)
+    values = before | {"folds": None, "window": None, "overlap": 64, "copies": 0} | dict(values)
     if missing := set(_DEFAULTS) - set(values):
         raise FastFlowError(f"its recipe lacks {', '.join(sorted(missing))}")
     return Recipe(**_known(values))
