@@ -36,6 +36,7 @@ SIZES = range(3 * GRID, 20 * GRID, GRID)
 SMALLEST = 12  # pixels, as read, of the smallest defect that matters: three strides of 4
 OVERLAP = 64  # pixels, as read
 FOLDS = 5
+FEW, COPIES = 30, 3  # below so many pictures, so many copies of each: benchmarks/few.py
 TEST_SHARE = 0.2
 
 
@@ -329,7 +330,8 @@ def own_run(found: Listing, recipe: "Recipe", output: Path | str, **options: Any
 
     Args:
         found: The pictures, from plain folders or a table.
-        recipe: From :func:`as_read`. Its folds are set here, unless it has some.
+        recipe: From :func:`as_read`. Its folds are set here, unless it has some, and for fewer
+            than 30 pictures its copies.
         output: Made if it is missing.
         **options: Further ones of ``run_on``.
 
@@ -339,9 +341,17 @@ def own_run(found: Listing, recipe: "Recipe", output: Path | str, **options: Any
     """
     found, table, files = looked_at(found)
     train = _learnt_from(found)
-    recipe = recipe.changed(folds=recipe.folds or min(FOLDS, len(train)))
+    few = len(train) < FEW and recipe.window is None
+    copies = recipe.copies or (COPIES if few else 0)
+    recipe = recipe.changed(folds=recipe.folds or min(FOLDS, len(train)), copies=copies)
     reading = Reading(recipe.image_size, recipe.window, recipe.overlap)
-    found = dataclasses.replace(found, notes=(*found.notes, reading.text))
+    notes = [*found.notes, reading.text]
+    if few:
+        notes.append(
+            f"few pictures: each is learnt from with {copies} copies, turned, shifted and lit a "
+            "little differently"
+        )
+    found = dataclasses.replace(found, notes=tuple(notes))
 
     from fastflow_utils.experiments.run import run_on  # here: mistakes are told before torch
     from fastflow_utils.experiments.survey_page import suspects, write_survey

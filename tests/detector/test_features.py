@@ -13,7 +13,13 @@ from PIL import Image
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector import features as module
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.features import Features, cosine_similarity, extract, pca_colours
+from fastflow_utils.detector.features import (
+    CopiedPictures,
+    Features,
+    cosine_similarity,
+    extract,
+    pca_colours,
+)
 from fastflow_utils.errors import FastFlowError
 
 
@@ -257,3 +263,19 @@ def test_cosine_similarity_is_one_where_asked_and_ignores_length():
     assert similarity.shape == (4, 5) and similarity.abs().max() <= 1 + 1e-6
     assert similarity[2, 3] == pytest.approx(1)
     torch.testing.assert_close(cosine_similarity(7 * h, 2, 3), similarity)
+
+
+def test_copies_are_of_their_picture_and_the_first_is_the_picture(backbone, tiny, tmp_path):
+    dataset = MVTecAD(tiny, "disc", "train", 64)
+    plain = extract(backbone, dataset, cache=tmp_path)
+    learnt = CopiedPictures(backbone, dataset, 2, seed=3, cache=tmp_path)
+    assert len(learnt) == len(dataset) and len(learnt.features) == 3 * len(dataset)
+    for picture in range(len(dataset)):
+        for own, h in zip(learnt.subset(torch.tensor([picture])).levels, plain[:], strict=True):
+            assert torch.equal(own[0].float(), h[picture])
+            far = (own[1:, None].float() - h[None]).flatten(2).norm(dim=2)  # (copies, pictures)
+            assert (far > 0).all() and far.argmin(1).tolist() == [picture] * 2
+    again = CopiedPictures(backbone, dataset, 2, seed=3, cache=tmp_path / "another")
+    other = CopiedPictures(backbone, dataset, 2, seed=4, cache=tmp_path)
+    assert torch.equal(again.features[:][0], learnt.features[:][0])
+    assert not torch.equal(other.features[:][0], learnt.features[:][0])

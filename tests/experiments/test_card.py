@@ -10,7 +10,7 @@ from fastflow_utils.experiments.card import CardFacts, card, weights_text, write
 
 FACTS = CardFacts(
     category="gear",
-    folder="/home/anna/pictures of gears",
+    folder="/srv/anna/pictures of gears",
     layout="folders",
     pictures=60,
     sizes={(3000, 4000): 50, (1500, 2000): 10},
