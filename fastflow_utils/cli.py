@@ -251,6 +251,8 @@ def _tell(result: "Run", output: Path) -> None:
             f"  {level} threshold {threshold:.4f}, set without labels: false-positive rate "
             f"{_number(fpr)}, F1 {_number(f1)}"
         )
+    if has_test:
+        _tell_decisions(result)
     count, asked = metrics["calibration_images"], recipe.image_fpr
     expected, low, high = promised(count, asked)
     typer.echo(
@@ -266,10 +268,25 @@ def _tell(result: "Run", output: Path) -> None:
     figures = "figures/, " if drawn else ""
     survey = "survey.html, " if (output / "survey.html").is_file() else ""
     typer.echo(
-        f"results in {output}: card.md, {survey}metrics.json, normal_scores.csv, per_defect.csv, "
-        f"{figures}model/"
+        f"results in {output}: card.md, {survey}metrics.json, normal_scores.csv, "
+        f"test_scores.csv, per_defect.csv, {figures}model/"
     )
     typer.echo(f"next: fastflow predict {output / 'model'} PICTURES --output FOLDER")
+
+
+def _tell_decisions(result: "Run") -> None:
+    """Print how many test images each decision is right about, and what the AUROC may be."""
+    low, high = result.metrics["intervals"]["image_auroc"]
+    if not math.isnan(low):
+        typer.echo(f"  image AUROC on other test images: {low:.3f} to {high:.3f} (95 %)")
+    evaluation = result.evaluation
+    called = evaluation.scores >= evaluation.image_threshold
+    damaged = evaluation.labels == 1
+    found, alarms = int((called & damaged).sum()), int((called & ~damaged).sum())
+    typer.echo(
+        f"  by this threshold, {found} of {int(damaged.sum())} damaged are found, and {alarms} of "
+        f"{int((~damaged).sum())} good ones called anomalous: test_scores.csv"
+    )
 
 
 def _draw(result: "Run", folder: Path) -> bool:

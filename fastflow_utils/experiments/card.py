@@ -123,9 +123,9 @@ Judge new pictures; scores.csv and heat maps go to `results`:
 
     fastflow predict model PICTURES --output results
 
-Judge them by a threshold of your own; scores.csv shows the scores to choose it by:
+Decide again by a threshold of your own, without computing again; scores.csv shows the scores:
 
-    fastflow predict model PICTURES --output stricter --threshold 5
+    fastflow predict model PICTURES --output results --threshold 5
 
 Learn anew, when light, camera or parts have changed:
 

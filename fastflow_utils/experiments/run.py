@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -105,12 +106,14 @@ def run_on(
 
     Writes ``metrics.json``, ``bootstrap.npz``, ``per_defect.csv``, ``recipe.yaml`` and ``model/``
     into ``output``, and ``history.csv`` where there are epochs to tell of; the scores of the
-    normal images that the model was calibrated on, ``normal_scores.csv``; and for people
-    ``card.md``, what the model has seen, promises and will miss; in ``listing.json`` is which
-    images were read, for ``fastflow animate``. The metrics are of the
-    last epoch of the recipe's budget; nothing was chosen on the test split. Each has a 95 %
-    interval over test images in ``intervals``, from its values on resamples of them, which are in
-    ``bootstrap.npz`` to be compared with other runs'. ``metrics.json`` is written last, and whole.
+    normal images that the model was calibrated on, ``normal_scores.csv``, and of each test image,
+    with the decision, ``test_scores.csv``; for people ``card.md``, what the model has seen,
+    promises and will miss; and ``listing.json``, which images were read.
+
+    The metrics are of the last epoch of the recipe's budget; nothing was chosen on the test split.
+    Each has a 95 % interval over test images in ``intervals``, from its values on resamples of
+    them, which are in ``bootstrap.npz`` to be compared with other runs'. ``metrics.json`` is
+    written last, and whole.
 
     Args:
         recipe: Method, backbone, flow and budget.
@@ -191,6 +194,7 @@ def run_on(
 
     evaluation = evaluate(model, test, test_features)
     _return_freed_memory()  # before the metrics, which sort a copy of all pixels
+    _write_decisions(evaluation, output / "test_scores.csv")
     per_defect = evaluation.per_defect()
     per_defect.to_csv(output / "per_defect.csv")
     replicates = evaluation.replicates()
@@ -249,7 +253,14 @@ def _prepared(output: Path) -> Path:
     """Make the folder; no old metrics may lie beside a new model, nor another's history."""
     output.mkdir(parents=True, exist_ok=True)
     written = ("metrics.json", "history.csv", "bootstrap.npz", "per_defect.csv", LISTING)
-    for name in (*written, "normal_scores.csv", "card.md", "survey.html", "survey.csv"):
+    for name in (
+        *written,
+        "normal_scores.csv",
+        "test_scores.csv",
+        "card.md",
+        "survey.html",
+        "survey.csv",
+    ):
         (output / name).unlink(missing_ok=True)
     return output
 
@@ -276,9 +287,25 @@ def _write_scores(model: Detector, train: Pictures, file: Path) -> None:
     assert images is not None and scores is not None, "fit has set them"
     names = [train.listing.name(train.paths[image]) for image in images.tolist()]
     rows = sorted(zip(scores.tolist(), names, strict=True), reverse=True)
+    _write_rows(file, ("score", "path"), rows)
+
+
+def _write_decisions(evaluation: Evaluation, file: Path) -> None:
+    """Write what the model says to each test image, highest score first."""
+    test, threshold = evaluation.dataset, evaluation.image_threshold
+    rows = [
+        (score, "anomalous" if score >= threshold else "good", defect, test.listing.name(path))
+        for score, defect, path in zip(
+            evaluation.scores.tolist(), test.defects, test.paths, strict=True
+        )
+    ]
+    _write_rows(file, ("score", "decision", "truth", "path"), sorted(rows, reverse=True))
+
+
+def _write_rows(file: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as opened:
         table = csv.writer(opened, lineterminator="\n")
-        table.writerow(("score", "path"))
+        table.writerow(head)
         table.writerows(rows)
 
 

@@ -18,7 +18,7 @@ from fastflow_utils.data.mvtec import Pictures
 from fastflow_utils.data.readers import from_folders, listing
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.evaluation import evaluate
-from fastflow_utils.detector.features import WindowedPictures
+from fastflow_utils.detector.features import CopiedPictures, WindowedPictures
 from fastflow_utils.detector.prediction import predict
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.own import as_read, looked_at, own_run, reading_of, split_by
@@ -133,8 +133,9 @@ def test_each_picture_is_scored_by_a_model_that_has_not_seen_it(good, done):
     assert scores == sorted(scores, reverse=True)
     model = Detector.load(done / "model")
     train = Pictures(listing_of(good), "train", model.image_size)
-    again = recipe_of(done).build_model(model.backbone)
-    again.fit(train, folds=5)
+    again, copies = recipe_of(done).build_model(model.backbone), recipe_of(done).copies
+    assert copies == 3, "these are few"
+    again.fit(CopiedPictures(model.backbone, train, copies), folds=5)
     assert again.normal_scores is not None
     np.testing.assert_allclose(sorted(again.normal_scores), sorted(scores), rtol=1e-4, atol=1e-4)
 
