@@ -333,6 +333,8 @@ class Detector(nn.Module):
         """
         check_rates(image_fpr, pixel_fpr)
         normal = features_for(self, data)
+        if isinstance(normal, Features):
+            self.require_whole()
         order = torch.Generator().manual_seed(check_seed(seed))
         images, held_out = hold_out(len(normal), order)
         if folds is not None:
@@ -417,6 +419,7 @@ class Detector(nn.Module):
     @torch.no_grad()
     def seen(self, batches: Iterable[Sequence[Tensor]]) -> list[Raw]:
         """Return :meth:`raw` of each batch, in the inference form."""
+        self.require_whole()
         self.eval()
         detector = self.for_inference()
         return [detector.raw([h.to(self.device) for h in batch]) for batch in batches]
@@ -503,6 +506,7 @@ class Detector(nn.Module):
             (B, 1, H, W) in [0, 1] with H = W = the backbone's image size; higher is more
             anomalous.
         """
+        self.require_whole()
         return self._combined(self.maps(features))
 
     def judge(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -519,6 +523,7 @@ class Detector(nn.Module):
         Evaluation, prediction and calibration ask here. A method with a score of its own
         (:meth:`raw`) keeps that, unless a region says that a part of the picture alone counts.
         """
+        self.require_whole()
         return self.judged(self.raw(features))
 
     def judged(self, raw: Raw) -> tuple[Tensor, Tensor]:
@@ -549,6 +554,18 @@ class Detector(nn.Module):
         own = [score for _, score in rows if score is not None]
         highest = torch.cat(own).amax(0, keepdim=True) if own else None
         return [self.windows.blend(level) for level in maps], highest
+
+    def require_whole(self) -> None:
+        """Refuse to take the features of windows for those of pictures.
+
+        Raises:
+            FastFlowError: If this model cuts pictures into windows.
+        """
+        if self.windows is not None:
+            raise FastFlowError(
+                "this model cuts pictures into windows, and the features of windows are no whole "
+                "picture's: give it pictures, by predict, look or fit"
+            )
 
     def score(self, features: Sequence[Tensor]) -> Tensor:
         """Return the image score (B,) of :meth:`judge`."""

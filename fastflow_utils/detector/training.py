@@ -101,6 +101,8 @@ def fit(
     """
     _check(epochs, batch_size, positions, learning_rate, weight_decay, image_fpr, pixel_fpr)
     given = features_for(model, data)
+    if isinstance(given, Features) and (held_out_share or folds is not None):
+        model.require_whole()
     rates = (image_fpr, pixel_fpr)
     options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
     options |= {"positions": positions, "weight_decay": weight_decay}

@@ -15,7 +15,7 @@ from fastflow_utils.data.sizes import height_width
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.baselines.gaussian import Gaussian
 from fastflow_utils.detector.detector import Detector
-from fastflow_utils.detector.features import WindowedPictures
+from fastflow_utils.detector.features import Features, WindowedPictures
 from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.windows import GRID, Windows
@@ -248,6 +248,21 @@ def region() -> torch.Tensor:
     inside = torch.zeros(SIZE, dtype=torch.bool)
     inside[32:96, 40:128] = True
     return inside
+
+
+def test_features_of_windows_are_no_pictures(gaussian):
+    side = gaussian.windows.side
+    features = gaussian.backbone(torch.rand(2, 3, side, side))
+    for use in (gaussian.judge, gaussian.score, gaussian.anomaly_map):
+        with pytest.raises(FastFlowError, match="cuts pictures into windows"):
+            use(features)
+    with pytest.raises(FastFlowError, match="cuts pictures into windows"):
+        gaussian.calibrate([features])
+    with pytest.raises(FastFlowError, match="cuts pictures into windows"):
+        gaussian.fit(Features(features))
+    model = FastFlow(gaussian.backbone, FlowOptions(steps=1)).read_as(windows=gaussian.windows)
+    with pytest.raises(FastFlowError, match="cuts pictures into windows"):
+        model.fit(Features(features), epochs=1)
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "fastflow"])
