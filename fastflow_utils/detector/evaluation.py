@@ -302,6 +302,10 @@ def evaluate(
     if batch_size < 1:
         raise FastFlowError(f"batch_size={batch_size}: expected at least 1")
     detector = model.for_inference()
+    if detector.windows is None and len(dataset):  # before the bar below: extracting has its own
+        features = extract(detector.backbone, dataset) if features is None else features
+        features.check_source(detector.backbone)
+        features.check_images(dataset)
     size = detector.map_size
     maps, scores = torch.empty(len(dataset), 1, *size), torch.empty(len(dataset))
     with track(range(len(dataset)), "evaluating") as bar:
@@ -343,10 +347,7 @@ def _judged(
     """Yield maps and scores of the images as they are, in order, some at a time."""
     if detector.windows is not None:  # of large pictures there are too many features to be kept
         yield from (detector.predict(path) for path in dataset.paths)
-    elif len(dataset):
-        features = extract(detector.backbone, dataset) if features is None else features
-        features.check_source(detector.backbone)
-        features.check_images(dataset)
+    elif features is not None:
         for start in range(0, len(features), batch_size):
             there = slice(start, start + batch_size)
             anomaly_map, score = detector.judge([h.to(detector.device) for h in features[there]])

@@ -14,12 +14,15 @@ from sklearn.metrics import (
     precision_recall_curve,
     roc_auc_score,
 )
+from tqdm import tqdm
 
+from fastflow_utils import frontend
 from fastflow_utils.course import plots
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.data.sample_set import make
 from fastflow_utils.detector import intervals
 from fastflow_utils.detector.backbones import Backbone
+from fastflow_utils.detector.baselines.gaussian import Gaussian
 from fastflow_utils.detector.evaluation import Evaluation, evaluate
 from fastflow_utils.detector.features import extract
 from fastflow_utils.detector.flows import FlowOptions
@@ -313,6 +316,32 @@ def test_batch_size_does_not_matter(evaluation, tmp_path):
     features = extract(backbone, data, cache=tmp_path)
     again = evaluate(FastFlow(backbone, FlowOptions(steps=1)), data, features, batch_size=1)
     torch.testing.assert_close(again.maps, evaluation.maps, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bar_is_gone_before_the_next_one_is_drawn(evaluation, tmp_path, monkeypatch):
+    """Of two at a time a notebook shows control characters, which look like an error."""
+    drawn: list[tuple[str, int]] = []
+
+    class Bar(tqdm):
+        open = 0
+
+        def __init__(self, *given, **options):
+            Bar.open += 1
+            drawn.append((options["desc"], Bar.open))
+            super().__init__(*given, **options)
+
+        def close(self):
+            Bar.open -= not getattr(self, "is_closed", False)
+            self.is_closed = True
+            super().close()
+
+    monkeypatch.setattr(frontend, "tqdm", Bar)
+    monkeypatch.setenv("FASTFLOW_CACHE", str(tmp_path))
+    model = Gaussian(Backbone("efficientnet_lite0", image_size=64))
+    model.fit(MVTecAD(evaluation.dataset.root, "disc", "train", 64))
+    evaluate(model, evaluation.dataset)
+    assert ("features", 1) in drawn and ("evaluating", 1) in drawn
+    assert max(number for _, number in drawn) == 1
 
 
 def test_evaluating_changes_nothing(evaluation, tmp_path):
