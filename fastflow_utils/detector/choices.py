@@ -9,10 +9,21 @@ from typing import Literal
 
 from fastflow_utils.errors import FastFlowError
 
-__all__ = ["BUNDLED", "METHODS", "Kernels", "blur_reach", "require_model", "require_weights"]
+__all__ = [
+    "BUNDLED",
+    "GRID",
+    "METHODS",
+    "Kernels",
+    "blur_reach",
+    "require_model",
+    "require_weights",
+]
 
 BUNDLED = "efficientnet_lite0"
 """The backbone whose ImageNet weights come with the installation: nothing is downloaded."""
+
+GRID = 32
+"""Sides and places of windows are multiples of this, so that they meet on every level."""
 
 METHODS = {
     "fastflow": "model.FastFlow",

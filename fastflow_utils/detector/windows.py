@@ -15,12 +15,10 @@ from einops import rearrange
 from torch import Tensor
 
 from fastflow_utils.data.sizes import Size, height_width, size_text
+from fastflow_utils.detector.choices import GRID
 from fastflow_utils.errors import FastFlowError
 
 __all__ = ["GRID", "Windows"]
-
-GRID = 32
-"""All sizes and places are multiples of this, so that windows meet on every level's positions."""
 
 LARGE = 1_200_000
 """Pixels of a picture from which on its map has a quarter of its rows and columns."""

@@ -18,6 +18,7 @@ from fastflow_utils.data.depth import depth_of
 from fastflow_utils.data.images import checked_size
 from fastflow_utils.data.listing import GOOD, NO_SPLIT, Item, Listing, first_few, in_order
 from fastflow_utils.data.sizes import Size, size_text, usual_size
+from fastflow_utils.detector.choices import GRID
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.experiments.records import write_json
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "as_read", "looked_at", "own_run", "reading_of", "split_by"]
 
-GRID = 32  # as of detector.windows
 DEFAULT = 256  # image size of a recipe that says nothing of it
 TARGET = DEFAULT**2  # pixels of a picture that is read whole
 SIZES = range(3 * GRID, 20 * GRID, GRID)

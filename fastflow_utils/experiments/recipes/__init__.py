@@ -19,7 +19,7 @@ import yaml
 
 from fastflow_utils.compute import Precision, resolve_precision
 from fastflow_utils.data.sizes import Size, height_width, size_text
-from fastflow_utils.detector.choices import BUNDLED, METHODS, Kernels, blur_reach
+from fastflow_utils.detector.choices import BUNDLED, GRID, METHODS, Kernels, blur_reach
 from fastflow_utils.errors import FastFlowError
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Recipe:
 
     def _window_requirements(self, height: int, width: int) -> dict[str, tuple[bool, str]]:
         sides = [height, width, self.window]
-        fits = all(_is_whole(n, 32) and cast(int, n) % 32 == 0 for n in sides)
+        fits = all(_is_whole(n, GRID) and cast(int, n) % GRID == 0 for n in sides)
         window, side = cast(int, self.window), min(height, width)
         return {
             "window": (
@@ -191,8 +191,8 @@ class Recipe:
                 f"these are of {size_text((height, width))} px",
             ),
             "overlap": (
-                not fits or _is_whole(self.overlap, 0, window - 32),
-                f"an int from 0 to the window less 32, {self.window} - 32",
+                not fits or _is_whole(self.overlap, 0, window - GRID),
+                f"an int from 0 to the window less {GRID}, {self.window} - {GRID}",
             ),
             "method": (
                 self.method in set(METHODS) - {"padim"},
