@@ -41,6 +41,10 @@ class Exercise:
         observe: Turns an answer into what is compared, where calling a function or taking a value
             as it is will not do; it returns None for an answer that is only a stub.
         tolerance: The largest difference that is rounding, in units of ``1 + |right value|``.
+        properties: For a piece of work, which has no single right answer: what must hold of an
+            answer (or of what ``observe`` makes of it), as a sentence and its test, in the order
+            in which they are tried. The reference is then one answer of many, and each mistake
+            stands under the sentence that it breaks first.
     """
 
     reference: Any
@@ -49,6 +53,7 @@ class Exercise:
     inputs: Callable[[], list[tuple[Any, ...]]] | None = None
     observe: Callable[[Any], Any] | None = None
     tolerance: float = 1e-4
+    properties: Mapping[str, Callable[[Any], bool]] | None = None
 
     def verdict(self, name: str, answer: object) -> Verdict:
         """Return what to tell a learner who gives this answer."""
@@ -57,6 +62,7 @@ class Exercise:
         torch_state = torch.get_rng_state()
         try:
             seen = self.seen(answer)
+            broken = None if _is_stub(seen) else self.broken(seen)
         except Exception as error:  # the learner's code: anything may happen
             said = f"{type(error).__name__}: {error}".rstrip(": ")
             return Verdict(name, "not yet", f"not yet: your answer fails with {said}. {self.hint}")
@@ -64,6 +70,10 @@ class Exercise:
             torch.set_rng_state(torch_state)
         if _is_stub(seen):
             return Verdict(name, "not attempted", "not attempted yet.")
+        if self.properties is not None:
+            if broken is None:
+                return Verdict(name, "right", "right.")
+            return Verdict(name, "not yet", f"not yet. {self.hint} What does not hold: {broken}")
         problem = difference(seen, self.seen(self.reference), self.tolerance)
         if problem is None:
             return Verdict(name, "right", "right.")
@@ -71,6 +81,11 @@ class Exercise:
             if difference(seen, self.seen(wrong), self.tolerance) is None:
                 return Verdict(name, "not yet", f"not yet: {problem}. {hint}")
         return Verdict(name, "not yet", f"not yet: {problem}. {self.hint}")
+
+    def broken(self, seen: Any) -> str | None:
+        """Return the first property that does not hold; None if all do, or none are asked."""
+        tries = (self.properties or {}).items()
+        return next((sentence for sentence, holds in tries if not holds(seen)), None)
 
     def seen(self, answer: Any) -> Any:
         """Return what of an answer is compared with what is seen of the reference."""
