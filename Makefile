@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # A .venv that was copied or moved here, or whose Python is gone, is not ready.
 $(shell grep -qsxF "$(CURDIR)" .venv/ready-* && $(PY) -c "" 2>/dev/null || rm -f .venv/ready-*)
 
-.PHONY: help tutorial test test-browser setup lab notebooks results bench gpu sample-set course cost lint lock clean
+.PHONY: help tutorial test test-browser setup lab notebooks results bench gpu sample-set course cost assignment slides lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,12 @@ course: $(READY)  ## seconds of the notebooks, delays of their widgets; the READ
 cost: $(READY)  ## hours of a full reproduction, from times measured here; the README's table
 	@$(PY) tests/benchmarks/cost.py
 
+assignment: $(READY)  ## the exercises for nbgrader, instructor's and students' version
+	@$(PY) notebooks/assignment.py
+
+slides: $(READY)  ## slides of the notebooks, in build/slides
+	@$(PY) notebooks/slides.py
+
 build/peer/ready:  # the peer needs other versions: a virtual environment of its own
 	@$(PYTHON) -m venv build/peer
 	@build/peer/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -93,7 +99,7 @@ else
 # Other builds of the locked versions, from another index: the lock's hashes are not theirs.
 	@$(UV) install --compile-bytecode --torch-backend $(TORCH) --no-verify-hashes \
 	    --constraints requirements.lock \
-	    --editable '.[course,ray,test,dev]'
+	    --editable '.[course,ray,teach,test,dev]'
 endif
 	@$(PY) -m compileall -q fastflow_utils
 	@echo "$(CURDIR)" > $@

@@ -1,11 +1,14 @@
 """Notebooks as web pages that need no network: figures, formulas and styles are inside."""
 
 import re
+from collections import Counter
 from html import escape, unescape
 from pathlib import Path
+from typing import Any
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
+from links import numbered, slug
 from math_core import LatexToMathML
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -13,7 +16,17 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
 
-__all__ = ["card", "cover", "formula_errors", "promise", "render", "text_page", "title"]
+__all__ = [
+    "HERE",
+    "Typeset",
+    "card",
+    "cover",
+    "formula_errors",
+    "promise",
+    "render",
+    "text_page",
+    "title",
+]
 
 HERE = Path(__file__).resolve().parent
 LATEX = LatexToMathML(continue_on_error=True, fancy_error=False)
@@ -64,7 +77,7 @@ def render(notebook: NotebookNode, **context: str | None) -> str:
         notebook: The notebook; its first cell starts with its title.
         context: Further variables of the template `page.html.j2`.
     """
-    exporter = _Exporter(
+    exporter = Typeset(
         template_file=str(HERE / "page.html.j2"),
         exclude_input_prompt=True,
         exclude_output_prompt=True,
@@ -72,6 +85,7 @@ def render(notebook: NotebookNode, **context: str | None) -> str:
     resources = {
         "metadata": {"name": title(notebook), "path": str(HERE)},
         "highlighting": HtmlFormatter(style="friendly").get_style_defs(".highlight"),
+        "unfold": (HERE / "unfold.css").read_text(encoding="utf-8"),
         **context,
     }
     return exporter.from_notebook_node(notebook, resources=resources)[0]
@@ -83,20 +97,51 @@ def formula_errors(page: str) -> list[str]:
     return [unescape(f"{error} In the formula {formula}") for _, error, formula in found]
 
 
-class _Exporter(HTMLExporter):
+class Typeset(HTMLExporter):
+    """An exporter whose Markdown needs neither script nor network, with GitHub's anchors."""
+
+    anchors: Counter[str] | None = None  # of one page
+
     @pass_context
     def markdown2html(self, context: Context, source: str) -> str:
+        """Return the HTML of a Markdown cell; a filter of nbconvert's templates."""
+        if self.anchors is None:
+            self.anchors = Counter()
         renderer = _Renderer(
+            self.anchors,
             escape=False,
             embed_images=True,
             path=context["resources"]["metadata"]["path"],
             attachments=context.get("cell", {}).get("attachments", {}),
         )
-        return MarkdownWithMath(renderer=renderer).render(source)
+        return _with_verdicts(MarkdownWithMath(renderer=renderer).render(source))
+
+
+def _with_verdicts(html: str) -> str:
+    """Mark the choices of a quiz as right or wrong, for the page's style."""
+    return re.sub(
+        r"<details>(\s*<summary>[a-d]\) .*?</summary>\s*<p>)(Right|Wrong)\.",
+        lambda found: f'<details class="{found[2].lower()}">{found[1]}<b>{found[2]}.</b>',
+        html,
+    )
 
 
 class _Renderer(IPythonRenderer):
     """Markdown to HTML: formulas become MathML, links to notebooks become links to pages."""
+
+    def __init__(self, anchors: Counter[str], **options: Any) -> None:
+        super().__init__(**options)
+        self.anchors = anchors
+
+    def heading(self, text: str, level: int, **attributes: Any) -> str:
+        words = unescape(re.sub(r"<[^>]*>", "", text))
+        anchor = numbered(slug(words), self.anchors)
+        link = f'<a class="anchor-link" href="#{anchor}" aria-label="link to this heading">¶</a>'
+        return f'<h{level} id="{anchor}">{text}{link}</h{level}>\n'
+
+    def _html_embed_images(self, html: str) -> str:
+        """As nbconvert's, but it closes every element: a `<details>` goes on in the next block."""
+        return super()._html_embed_images(html) if "<img" in html else html
 
     def inline_math(self, body: str) -> str:
         return LATEX.convert_with_local_state(body, displaystyle=False)

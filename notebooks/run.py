@@ -214,12 +214,12 @@ def check(path: Path) -> list[str]:
         ("widgets" in notebook.metadata, "it holds widget state"),
         (any("widget" in kind for kind in kinds), "an output is a live widget"),
         (bool(machine), f"outputs name this machine: {', '.join(machine)}"),
-        (path.stat().st_size > 1.5e6, "it is larger than 1.5 MB"),
-        (len(cells) > 40, f"{len(cells)} code cells; at most 40"),
+        (path.stat().st_size > 3e6, "it is larger than 3 MB"),
+        (len(cells) > 60, f"{len(cells)} code cells; at most 60"),
         (max(lines) > 25, f"a code cell of {max(lines)} lines; at most 25"),
         (
-            statistics.median(lines) > 6 and path.parent.name != "solutions",
-            "the median code cell has more than 6 lines",
+            statistics.median(lines) > 8 and path.parent.name != "solutions",
+            "the median code cell has more than 8 lines",
         ),
         (
             not _code_cells(notebook, "parameters") and path.parent.name != "solutions",
@@ -274,7 +274,8 @@ def write_pages(runs: list[Run], folder: Path, solutions: list[Path]) -> Path:
     index = [
         "# FastFlow notebooks",
         f"Anomaly detection with normalizing flows, in {len(runs)} notebooks, executed from top "
-        f"to bottom on {data}. One page has [the notation](notation.md) of all of them.",
+        f"to bottom on {data}. One page has [the notation](notation.md) of all of them, one "
+        "explains [the terms](glossary.md), and one is [for teachers](teaching.md).",
     ]
     for run, previous, following in zip(runs, [None, *names], [*names[1:], None], strict=False):
         page = render(run.notebook, index="index.html", previous=previous, next=following)
@@ -284,8 +285,9 @@ def write_pages(runs: list[Run], folder: Path, solutions: list[Path]) -> Path:
     for path in solutions:
         page = render(nbformat.read(path, as_version=4), index="../index.html")
         (folder / "solutions" / f"{path.stem}.html").write_text(page, encoding="utf-8")
-    notation = (NOTEBOOKS / "notation.md").read_text(encoding="utf-8")
-    (folder / "notation.html").write_text(text_page(notation, index="index.html"), "utf-8")
+    for path in sorted(NOTEBOOKS.glob("*.md")):
+        page = text_page(path.read_text(encoding="utf-8"), index="index.html")
+        (folder / f"{path.stem}.html").write_text(page, encoding="utf-8")
     (folder / "index.html").write_text(text_page("\n\n".join(index)), encoding="utf-8")
     return folder / "index.html"
 

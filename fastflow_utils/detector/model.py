@@ -67,7 +67,7 @@ class FlowDetector(Detector):
         return [flow(h) for flow, h in zip(self.flows, features, strict=True)]
 
     def nll_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
-        r"""Return the negative log-likelihood of each position, in nats per dimension.
+        r"""Return each position's contribution to the nll, in nats per dimension of the position.
 
         .. math:: n_l(i) = \frac{1}{C_l} \left( \tfrac12 \lVert z_i \rVert^2
                   + \tfrac{C_l}{2} \log 2\pi - d_i \right)

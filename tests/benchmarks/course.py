@@ -9,9 +9,9 @@ in the cache, in float32 with AVX2 only: as on a plain laptop (``speed.py``). Fo
 run once more, in JupyterLab in headless Chromium: each control is moved by the keyboard, forward
 and back, and the time is taken in the page, from the key to the redrawn picture.
 
-The results are kept in ``course.json`` beside this file; the README's and this folder's tables
-and the lines **Time** of the notebooks are written from them. The command ends with exit code 1
-where they miss a bar: :func:`missed`.
+The results are kept in ``course.json`` beside this file; the README's, this folder's and the
+teachers' tables and the lines **Time** of the notebooks are written from them. The command ends
+with exit code 1 where they miss a bar: :func:`missed`.
 """
 
 import argparse
@@ -37,13 +37,18 @@ sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT / "tests" / "browser")]
 import run  # noqa: E402
 from live import open_browser, open_lab, press, widgets  # noqa: E402
 from pages import promise, title  # noqa: E402
+from quiz import headings, questions, section  # noqa: E402
 
 from fastflow_utils.course.exercises import chapter  # noqa: E402
 
 STORE = HERE / "course.json"
 PAGE, README = HERE / "README.md", ROOT / "README.md"
+TEACHING = run.NOTEBOOKS / "teaching.md"
 COURSE = sorted(run.NOTEBOOKS.glob("[0-9]*.ipynb"))
 PRESSES = 20  # of each control
+# Minutes by rule, for teachers: nobody has measured learners.
+WORDS_PER_MINUTE, PER_FIGURE, PER_EXERCISE, PER_WORK, PER_QUESTION = 150, 1, 8, 45, 1
+SESSION, SLIDES = 90, 40  # minutes of a session, and of its slides with what is shown live
 
 
 def seconds(path: Path) -> float:
@@ -60,18 +65,23 @@ def seconds(path: Path) -> float:
 
 
 def size(path: Path) -> dict[str, Any]:
-    """Return a notebook's numbers of cells, lines, words, checks and exercises."""
+    """Return a notebook's numbers of cells, lines, words, figures, checks and exercises."""
     notebook = run.nbformat.read(path, as_version=4)
     cells = run._code_cells(notebook)
     lines = [len(cell.source.splitlines()) for cell in cells]
     exercises = chapter(int(path.name[:2]))
+    outputs = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    works = [name for name in headings(notebook, 2) if name.startswith("## Piece of work")]
     return {
         "cells": len(cells),
         "median": statistics.median(lines),
         "longest": max(lines),
         "words": len(run.sources(notebook).split()),
         "asserts": sum(cell.source.count("assert ") for cell in cells),
+        "figures": sum("image/png" in kinds or "image/jpeg" in kinds for kinds in outputs),
         "exercises": len(exercises),
+        "works": len(works),
+        "questions": len(questions(section(notebook, "## Quiz"))),
         "mistakes": sum(len(exercise.mistakes) for exercise in exercises.values()),
         "megabytes": round(path.stat().st_size / 1e6, 2),
     }
@@ -149,6 +159,52 @@ def tables(store: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def minutes(one: dict[str, Any]) -> dict[str, int]:
+    """Return a learner's minutes for the parts of a notebook, by rule."""
+    return {
+        "reading": round(one["words"] / WORDS_PER_MINUTE + PER_FIGURE * one["figures"]),
+        "exercises": PER_EXERCISE * (one["exercises"] - one["works"]),
+        "work": PER_WORK * one["works"],
+        "quiz": PER_QUESTION * one["questions"],
+    }
+
+
+def times(store: dict[str, Any]) -> str:
+    """Return the teachers' table of the notebooks' parts."""
+    heads = ("runs in", "words", "figures", "reading", "exercises", "piece of work", "quiz", "all")
+    lines = [f"| notebook | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    for path in COURSE:
+        one = store["notebooks"][path.stem]
+        by_rule = minutes(one)
+        cells = [f"{one['seconds']:.0f} s", str(one["words"]), str(one["figures"])]
+        cells += [f"{value} min" for value in (*by_rule.values(), sum(by_rule.values()))]
+        cells[4] = f"{one['exercises'] - one['works']}: {cells[4]}"
+        cells[6] = f"{one['questions']}: {cells[6]}"
+        name = title(run.nbformat.read(path, as_version=4))
+        lines.append(f"| [{name}]({path.name}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def sessions(store: dict[str, Any]) -> str:
+    """Return the teachers' table of eight sessions, one for each notebook."""
+    lines = [
+        f"| session | slides, live | exercises in class | quiz | at home, after {SESSION} min |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for number, path in enumerate(COURSE, 1):
+        one = store["notebooks"][path.stem]
+        by_rule, count = minutes(one), one["exercises"] - one["works"]
+        here = min(count, (SESSION - SLIDES - by_rule["quiz"]) // PER_EXERCISE)
+        rest = PER_EXERCISE * (count - here) + by_rule["work"] + by_rule["reading"]
+        left = f"{count - here} exercises, " if count > here else ""
+        lines.append(
+            f"| {number}: {path.name[:2]} | {SLIDES} min | {here} of {count}: "
+            f"{PER_EXERCISE * here} min | {by_rule['quiz']} min | "
+            f"reading, {left}piece of work: {rest} min |"
+        )
+    return "\n".join(lines)
+
+
 def missed(store: dict[str, Any]) -> list[str]:
     """Return a sentence for each bar missed: the course is short, its widgets answer at once."""
     found, number = [], 0
@@ -199,6 +255,8 @@ def main() -> None:
     STORE.write_text(json.dumps(store, indent=1) + "\n")
     README.write_text(written(README.read_text(), series(store), "course"))
     PAGE.write_text(written(PAGE.read_text(), tables(store), "course"))
+    teaching = written(TEACHING.read_text(), times(store), "times")
+    TEACHING.write_text(written(teaching, sessions(store), "sessions"))
     print(tables(store))
     stop_if_missed(missed(store))
 

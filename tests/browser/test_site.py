@@ -13,6 +13,8 @@ SOLUTIONS = sorted((run.NOTEBOOKS / "solutions").glob("[0-9]*.ipynb"))
 PAGES = [
     "index",
     "notation",
+    "glossary",
+    "teaching",
     *(path.stem for path in COURSE),
     *(f"solutions/{path.stem}" for path in SOLUTIONS),
 ]
@@ -61,6 +63,7 @@ def test_figures_and_formulas_show_without_a_network(name: str, site: Path, offl
     page, refused = offline(1280)
     page.goto((site / f"{name}.html").as_uri())
     assert refused == []
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert page.evaluate(HIDDEN, "img") == 0, "a picture does not show"
     assert page.evaluate(HIDDEN, "math") == 0, "a formula does not show"
     assert page.locator(".math-core-error").count() == 0
@@ -97,6 +100,20 @@ def test_index_leads_through_the_course_and_back(site: Path, offline):
     assert page.url.endswith(f"{COURSE[-2].stem}.html")
     page.get_by_role("link", name="All notebooks").first.click()
     assert page.url.endswith("index.html")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in COURSE])
+def test_quiz_works_by_keyboard_and_without_a_kernel(name: str, site: Path, offline):
+    page, _ = offline(390)
+    page.goto((site / f"{name}.html").as_uri())
+    right, wrong = page.locator("details.right"), page.locator("details.wrong")
+    assert 5 <= right.count() <= 8 and wrong.count() >= 2 * right.count()
+    for choice in (right.first, wrong.first):
+        reason = choice.locator("p").first
+        assert not reason.is_visible()
+        choice.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert reason.is_visible() and re.match(r"(Right|Wrong)\. ", reason.inner_text())
 
 
 @pytest.mark.parametrize("name", PAGES)

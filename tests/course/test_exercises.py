@@ -101,6 +101,9 @@ def test_an_unknown_exercise_is_refused(name: str):
         ({"b": 1}, {"a": 2}, "keys a"),
         ({"x"}, {"x", "y"}, "is not it"),
         (torch.tensor([1.0, torch.inf]), torch.tensor([1.0, 2.0]), "difference is inf"),
+        (torch.tensor([1.0, 2.0]), torch.tensor([1.0, torch.inf]), "difference is inf"),
+        (1.0, float("inf"), "1 is too small"),
+        (float("inf"), -float("inf"), "inf is too large"),
     ],
 )
 def test_a_difference_is_named(yours, right, says):

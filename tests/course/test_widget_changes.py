@@ -13,12 +13,14 @@ from fastflow_utils.course.widgets.changes import (
     Changed,
     change_figure,
     explore_changes,
+    posed,
     try_changes,
 )
-from fastflow_utils.data.sample_set import render
+from fastflow_utils.data.sample_set import render, restage
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.errors import FastFlowError
 
 live_module = importlib.import_module("fastflow_utils.course.widgets.explore")
 
@@ -44,6 +46,38 @@ def test_a_change_begins_with_nothing_and_grows(name: str):
         assert changed.shape == image.shape and changed.min() >= 0 and changed.max() <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("name", ["turned", "shifted"])
+def test_a_posed_part_is_drawn_anew(name: str):
+    change, anything = posed("cable", 5)[name], torch.zeros(1, 3, 256, 256)
+    images = [change.apply(anything, amount) for amount in change.amounts]
+    still = torch.from_numpy(render("cable", seed=5)[0]).permute(2, 0, 1)[None] / 255
+    assert torch.equal(images[0], still)
+    for image in images[1:]:
+        change = (image - still).abs().mean(1)[0]
+        assert change[100:156, 100:156].mean() > 0.01, "the part has moved"
+        assert change[:8, :8].max() < 0.1, "the floor in the corner has not, nor is it smeared"
+
+
+def test_a_part_turns_clockwise_and_moves_to_the_right_and_down():
+    def middle_of_yellow(**pose: object) -> torch.Tensor:
+        red, green, blue = (
+            torch.from_numpy(restage("cable", seed=5, **pose)).permute(2, 0, 1).float()
+        )
+        yellow = (green > blue + 40) & (red > blue + 30)
+        return yellow.nonzero().float().mean(0)  # row, column
+
+    row, column = middle_of_yellow()
+    turned = middle_of_yellow(turned=20) - torch.stack([row, column])
+    assert turned[1] > 10 and turned[0] > 0, "it is at the top, and goes to the right"
+    shifted = middle_of_yellow(moved=(8 / 256, 4 / 256)) - torch.stack([row, column])
+    assert torch.allclose(shifted, torch.tensor([4.0, 8.0]), atol=1.0)
+
+
+def test_a_part_that_cannot_be_moved_is_refused():
+    with pytest.raises(FastFlowError, match="screw cannot be turned or moved"):
+        posed("screw", 5, size=64)["turned"].apply(torch.zeros(1, 3, 64, 64), 4)
+
+
 def test_a_spot_has_its_size_and_is_seen_on_black_and_on_white():
     for tone in (0.0, 1.0):
         changed = CHANGES["a small spot"].apply(torch.full((1, 3, 256, 256), tone), 16)
@@ -67,7 +101,7 @@ def test_tried_is_what_the_model_says(tried):
 
 
 def test_the_title_says_the_decision(tried):
-    one = tried["turned"]
+    one = tried["out of focus"]
     assert "good" in change_figure(one, 2, threshold=torch.inf).get_suptitle()
     assert "anomalous" in change_figure(one, 2, threshold=-torch.inf).get_suptitle()
     assert isinstance(change_figure(tried["mirrored"], 99, 0.5), Figure)  # the last amount
@@ -75,7 +109,7 @@ def test_the_title_says_the_decision(tried):
 
 def test_static_twin(tried):
     figure = explore_changes(tried, 0.5, "parts: ")
-    assert figure.get_suptitle().startswith("parts: turned, score ")
+    assert figure.get_suptitle().startswith("parts: less light, score ")
 
 
 def test_live_the_slider_redraws(tried, monkeypatch):
@@ -105,3 +139,8 @@ def test_first_alarm_is_where_it_is_loud_from_then_on(scores, says):
     change = Change(lambda image, amount: image, (0, 2, 5), "pixels")
     nothing = torch.zeros(3)
     assert Changed(change, nothing, nothing, torch.tensor(scores)).first_alarm(0.5) == says
+
+
+def test_one_pixel_is_no_plural():
+    change = CHANGES["out of focus"]
+    assert change.text(1) == "1 pixel (sigma)" and change.text(1.5) == "1.5 pixels (sigma)"

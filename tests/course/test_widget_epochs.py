@@ -12,6 +12,7 @@ from fastflow_utils.course.widgets import (
     epoch_figure,
     epoch_strip,
     explore_epochs,
+    gain_figure,
     length_figure,
     quantile_figure,
 )
@@ -118,20 +119,43 @@ def test_each_epoch_image_and_level_draws_its_own_figure(record):
 def test_figures_say_what_they_found(record):
     image = next(i for i, sample in enumerate(record.images) if sample.mask.any())
     assert "untrained" in epoch_figure(record, 0, image, 0).get_suptitle()
-    strip = epoch_strip(record, image)
-    names = [axes.get_title() for axes in strip.axes if axes.get_title()]
-    assert names == [record.images[image].defect, "untrained", "epoch 1", "epoch 2", "epoch 3"]
-    assert f"{record.precision(image)[-1]:.0%}" in strip.get_suptitle()
     good = next(i for i, sample in enumerate(record.images) if not sample.mask.any())
-    assert "good" in epoch_strip(record, good).get_suptitle()
+    strip = epoch_strip(record, [image, good])
+    names = [axes.get_title() for axes in strip.axes if axes.get_title()]
+    shares = record.precision(image)
+    assert names == [
+        f"{record.images[image].defect}, image {record.shown[image]}",
+        *(f"untrained: {shares[0]:.0%}", f"epoch 1: {shares[1]:.0%}"),
+        f"epoch {EPOCHS}: {shares[-1]:.0%}",
+        *(f"good, image {record.shown[good]}", "untrained", "epoch 1", f"epoch {EPOCHS}"),
+    ]
     assert len(length_figure(record, [0, EPOCHS]).axes) == 2 * len(record.channels)
     assert len(quantile_figure(record).axes) == len(record.channels)
 
 
-def test_a_long_training_fits_in_a_strip(record, monkeypatch):
-    monkeypatch.setattr(record, "maps", record.maps * 10)
-    titles = [axes.get_title() for axes in epoch_strip(record, 0).axes if axes.get_title()]
-    assert len(titles) == 12 and titles[-1] == f"epoch {10 * (EPOCHS + 1) - 1}"
+def test_titles_have_the_held_out_value_beside_the_training_one(record):
+    figures = quantile_figure(record), length_figure(record, [0, EPOCHS]), gain_figure(record)
+    for figure in figures:
+        assert all(group in figure.get_suptitle() for group in ("training", "held out"))
+    spread = record.spread().iloc[-1].groupby(level=1).mean()
+    for group in ("training", "held out"):
+        assert f"{spread[group]:.2f}" in figures[1].get_suptitle()
+        assert f"{record.gains(group).iloc[-1].mean():.2f} {group}" in figures[2].get_suptitle()
+
+
+def test_gains_are_what_the_loss_has_fallen_by(record):
+    for group in ("training", "held out"):
+        gains = record.gains(group)
+        assert gains.shape == (EPOCHS + 1, len(record.channels))
+        assert (gains.iloc[0] == 0).all()
+        fallen = record.nll[group][0] - record.nll[group]
+        np.testing.assert_allclose(gains.mean(axis=1), fallen.astype(float), atol=1e-5)
+
+
+def test_a_training_without_an_epoch_still_has_a_strip(record, monkeypatch):
+    monkeypatch.setattr(record, "maps", record.maps[:1])
+    titles = [axes.get_title() for axes in epoch_strip(record, [0]).axes if axes.get_title()]
+    assert len(titles) == 2 and titles[1].startswith("untrained")
 
 
 def test_the_static_twin_is_the_last_epoch(record):

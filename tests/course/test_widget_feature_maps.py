@@ -45,6 +45,19 @@ def test_the_ring_shows_on_any_colour():
             assert rim._gc["linewidth"] > ring.get_linewidth()
 
 
+@pytest.mark.parametrize("side", [4, 16, 64])
+def test_the_ring_lies_outside_of_its_position(side):
+    figure = feature_figure(torch.rand(3, 64, 64), torch.rand(8, side, side), 0.5, 0.5, channel=3)
+    figure.draw_without_rendering()
+    for axes in figure.axes[:4]:
+        (ring,) = axes.patches
+        cells = axes.images[0].get_array().shape[1] / side  # pixels of the picture a position
+        (left, _), (right, _) = axes.transData.transform([(0, 0), (1, 0)])
+        point = figure.dpi / 72
+        inner = ring.radius * (right - left) - 2.5 * point  # half of the rim's width
+        assert inner > 0.5**0.5 * cells * (right - left), "its corners show"
+
+
 def test_each_heat_map_has_a_colour_bar_with_its_own_range():
     h = torch.rand(8, 16, 16) * torch.arange(1, 9)[:, None, None]
     figure = feature_figure(torch.rand(3, 64, 64), h, 0.5, 0.5, channel=3)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from fastflow_utils.course import plots
 from fastflow_utils.course.widgets import (
     explore_flow,
     flow_figure,
@@ -107,10 +108,28 @@ def test_the_colours_of_the_grid_mean_the_same_at_every_layer(walk):
     assert len(scales) == 1
 
 
-def test_the_strip_has_a_column_for_each_layer(walk):
+def test_a_bright_cell_is_inflated():
+    shades = torch.as_tensor(flow_walk.PALE([0.0, 0.5, 1.0]))[:, :3].mean(dim=1)
+    assert (shades.diff() > 0).all()
+
+
+def test_the_strip_has_a_row_for_each_layer(walk):
     figure = flow_strip(walk, [0, 4, 10])
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["x", "after layer 4", "after layer 10"]
+    rows = [axes.get_ylabel() for axes in figure.axes[:9:3]]
+    assert rows == ["x\nchannel 2", "after layer 4\nchannel 2", "after layer 10\nchannel 2"]
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["grid", "data", "density"]
+
+
+def test_points_keep_the_colour_of_their_group(flow, points):
+    groups = (points[:, 0, 0, 0] > 0).long()
+    walk = walk_through(flow, points, groups=groups, pixels=2)
+    for layer in (0, 10):
+        shades = torch.as_tensor(flow_figure(walk, layer).axes[1].collections[0].get_facecolor())
+        first, second = shades[groups == 0], shades[groups == 1]
+        assert (first == first[0]).all() and (second == second[0]).all()
+        taken = [plots.GOOD_COLOUR, plots.ANOMALOUS_COLOUR]
+        assert len({tuple(first[0][:3].tolist()), tuple(second[0][:3].tolist()), *taken}) == 4
+    assert not walk_through(flow, points, pixels=2).groups.any()
 
 
 def test_the_static_twin_is_the_first_layer_asked_for(walk):

@@ -73,12 +73,13 @@ def test_no_weight_at_all_ranks_nothing(mixer):
 
 def test_the_figure_names_shares_and_auroc(mixer):
     figure = mixture_figure(mixer, 0, [1, 1, 0])
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts[1:] == ["stride 4: 50%", "stride 8: 50%", "stride 16: 0%", "mixture"]
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
+    assert texts[0] == [mixer.dataset[0].defect, "mixture"]
+    assert texts[1] == ["stride 4: 50%", "stride 8: 50%", "stride 16: 0%"]
     assert f"{mixer.auroc([1, 1, 0]):.3f}" in figure.get_suptitle()
 
 
 def test_the_static_twin_has_equal_weights(mixer):
     figure = explore_mixture(mixer, image=3)
     assert f"{mixer.auroc(EQUAL):.3f}" in figure.get_suptitle()
-    assert figure.axes[0].texts[1].get_text().endswith("33%")
+    assert figure.axes[1].texts[0].get_text().endswith("33%")

@@ -4,8 +4,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import nbformat
 import pytest
 from links import broken, links_line, repository, with_links
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *ROOT.glob("notebooks/*.md")]
@@ -26,12 +28,16 @@ def test_links_of_the_texts_lead_somewhere(path: Path):
         ("[![a](absent.png)](there.md)", ["absent.png"]),
         ("[a](there.md#a-heading)", []),
         ("[a](there.md#no-heading)", ["there.md#no-heading"]),
+        ("# Here\n[a](#here) [b](#no-heading)", ["#no-heading"]),
+        ("[a](book.ipynb#a-section) [b](book.ipynb#code)", ["book.ipynb#code"]),
         ("[a](https://example.org/absent.md) [b](mailto:a@b.c) `[c](absent.md)`", []),
         ("```\n[a](absent.md)\n```", []),
     ],
 )
 def test_a_broken_link_is_found(tmp_path: Path, text: str, found: list[str]):
     (tmp_path / "there.md").write_text("# A heading")
+    cells = [new_markdown_cell("## A section"), new_code_cell("# code")]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "book.ipynb")
     assert broken(text, tmp_path) == found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import run
+from links import slugs
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pages import card, cover, formula_errors, promise, render, text_page
 from watchdog import Watchdog, processor_seconds, yardstick
@@ -207,7 +208,7 @@ def output_names_a_temporary_folder(cells):
 
 
 def notebook_too_large(cells):
-    cells[2].outputs = [new_output("display_data", {"image/png": "A" * 1_600_000})]
+    cells[2].outputs = [new_output("display_data", {"image/png": "A" * 3_100_000})]
 
 
 def cell_too_long(cells):
@@ -215,11 +216,11 @@ def cell_too_long(cells):
 
 
 def cells_too_long(cells):
-    cells[2].source = cells[3].source = "\n".join(["N"] * 7)
+    cells[2].source = cells[3].source = "\n".join(["N"] * 9)
 
 
 def too_many_cells(cells):
-    cells.extend(new_code_cell("N", execution_count=4 + i) for i in range(38))
+    cells.extend(new_code_cell("N", execution_count=4 + i) for i in range(58))
 
 
 def no_parameters(cells):
@@ -240,10 +241,10 @@ def formula_misspelt(cells):
         (output_is_a_live_widget, "widget"),
         (output_names_the_home, "this machine"),
         (output_names_a_temporary_folder, "/tmp/x"),
-        (notebook_too_large, "1.5 MB"),
+        (notebook_too_large, "3 MB"),
         (cell_too_long, "26 lines"),
         (cells_too_long, "median"),
-        (too_many_cells, "41 code cells"),
+        (too_many_cells, "61 code cells"),
         (no_parameters, "'parameters'"),
         (formula_misspelt, "fraction"),
     ],
@@ -284,6 +285,30 @@ def test_pages_typeset_formulas_embed_figures_and_fetch_nothing():
     assert formula_errors(page) == []
 
 
+def test_anchors_of_a_page_are_githubs():
+    text = (
+        "# A\n\n[down](#f1-score) [out](glossary.md#f1-score)\n\n## F1 score\n\n## The `Flow`, $z$"
+    )
+    cells = [new_markdown_cell(text), new_markdown_cell("## F1 score\n\n```\n# none\n```")]
+    page = render(new_notebook(cells=cells))
+    anchors = re.findall(r'<h\d id="(.*?)"', page)
+    assert anchors == slugs("\n\n".join(cell.source for cell in cells))
+    assert anchors == ["a", "f1-score", "the-flow-z", "f1-score-1"]
+    assert 'href="#f1-score"' in page and 'href="glossary.html#f1-score"' in page
+
+
+def test_what_unfolds_is_inside_and_choices_show_their_verdict():
+    text = (
+        "<details><summary>a) this</summary>\n\nRight. Since $x > y$.\n\nMore.\n\n</details>\n"
+        "<details><summary>b) that</summary>\n\nWrong. *No*.\n\n</details>\n\n"
+        "<details><summary>Answers</summary>\n\n1. So.\n\n</details>\n\nAfter."
+    )
+    page = re.sub(r">\s+<", "><", text_page(text))
+    assert '<details class="right"><summary>a) this</summary><p><b>Right.</b> Since <math>' in page
+    assert '<p>More.</p></details><details class="wrong"><summary>b) that</summary><p><b>' in page
+    assert "<details><summary>Answers</summary><ol><li>So.</li></ol></details><p>After." in page
+
+
 def test_the_index_has_picture_title_promise_and_time():
     figure = new_output("display_data", {"image/jpeg": "/9j/4AAQ\n", "text/plain": ""})
     cell = new_code_cell("plot()", outputs=[figure], metadata={"tags": ["cover"]})
@@ -303,6 +328,8 @@ def test_the_index_has_picture_title_promise_and_time():
         ("solutions/04_fastflow.ipynb", "solutions/04_fastflow.html"),
         ("../04_fastflow.ipynb", "../04_fastflow.html"),  # from a solution
         ("notation.md", "notation.html"),
+        ("glossary.md#f1-score", "glossary.html#f1-score"),
+        ("../teaching.md", "../teaching.html"),  # from a solution
         ("../data/README.md", "../../data/README.md"),  # of the repository, from build/html
         ("../tests/benchmarks/README.md#course", "../../tests/benchmarks/README.md#course"),
         ("https://arxiv.org/abs/2111.07677", "https://arxiv.org/abs/2111.07677"),

@@ -1,7 +1,9 @@
 """Exercises of notebook 01, what normal looks like."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,15 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from fastflow_utils.course.exercises.checking import Exercise
+from fastflow_utils.data.sample_set import render
 
 __all__ = ["EXERCISES"]
 
 Files = list[Path]
-
-
-def _letters(answer: str | Iterable[str]) -> set[str]:
-    """Take {"a", "b"}, ["a", "b"], "ab" and "A, B" for the same."""
-    return {letter for letter in "".join(answer).lower() if letter.isalpha()}
 
 
 def _masks() -> list[tuple[Any, ...]]:
@@ -133,16 +131,88 @@ def _full_map(image: Tensor, mu: Tensor, covariance: Tensor) -> Tensor:
     return _quadratic(image, mu, torch.linalg.inv(covariance))
 
 
+@cache
+def _screws(first: int, count: int) -> Tensor:
+    images = [render("screw", seed=first + i)[0] for i in range(count)]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def _second_shots(image: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(16)
+    noise = torch.randn(image.shape, generator=generator)
+    return (1.02 * image.roll(1, dims=-1) + 0.01 * noise).clamp(0, 1)
+
+
+def _searched(answer: Any) -> dict[str, tuple[Any, Tensor]] | None:
+    """Return what an answer finds, and what there is, among screws with and without copies."""
+    if not callable(answer):
+        raise TypeError(f"expected a function, got {type(answer).__name__}")
+    train, test = _screws(100, 8), _screws(200, 6)
+    added = {"exact": test[[4, 1]], "second": _second_shots(test[[0, 5, 2]]), "none": test[:0]}
+    seen = {}
+    for name, copies in added.items():
+        images = torch.cat([copies, train])
+        order = torch.arange(len(images)).roll(4)
+        found = answer(images[order].clone(), test.clone())
+        if found is None or found is ...:
+            return None
+        seen[name] = torch.as_tensor(found), (order < len(copies))
+    return seen
+
+
+def _finds(name: str, seen: Mapping[str, tuple[Tensor, Tensor]]) -> bool:
+    found, there = seen[name]
+    return bool(found[there].all())
+
+
+def _one_for_each(seen: Mapping[str, tuple[Tensor, Tensor]]) -> bool:
+    return all(
+        found.dtype == torch.bool and found.shape == there.shape for found, there in seen.values()
+    )
+
+
+def _no_false_alarm(seen: Mapping[str, tuple[Tensor, Tensor]]) -> bool:
+    return not any(found[~there].any() for found, there in seen.values())
+
+
+def _distances(train: Tensor, test: Tensor) -> Tensor:
+    """Of each training image to the nearest test image: grey levels, root mean square."""
+    one, other = (F.avg_pool2d(images, 8).flatten(1) for images in (train, test))
+    nearest: Tensor = 255 * torch.cdist(one, other).amin(1) / math.sqrt(one.shape[1])
+    return nearest
+
+
+def _find_copies(train: Tensor, test: Tensor) -> Tensor:
+    return _distances(train, test) < 6
+
+
+def _find_three(train: Tensor, test: Tensor) -> Tensor:
+    return _distances(train, test).argsort().argsort() < 3
+
+
+def _find_equal(train: Tensor, test: Tensor) -> Tensor:
+    return (train[:, None] == test).flatten(2).all(2).any(1)
+
+
+LEAK = {"clean": 0.408, "leaky": 0.546, "mended": 0.408, "low": 0.048, "high": 0.254}
+
+
+def _are_metrics(result: Mapping[str, Any]) -> bool:
+    numbers = {name: float(result[name]) for name in LEAK}
+    return all(0 <= numbers[name] <= 1 for name in ("clean", "leaky", "mended"))
+
+
 EXERCISES = {
     "1.1": Exercise(
-        reference={"b", "d"},
-        observe=_letters,
-        hint="Ask of each: could it be decided with the test split locked away?",
+        reference=_leaks,
+        observe=_leaking,
+        hint="Gather the sha256 of every training file in a set; then ask for each test file.",
         mistakes={
-            "An epoch is 'best' on some images: on which?": {"a", "b", "d"},
-            "Held-out images were not learned from. Are they test images?": {"d"},
-            "What does a test say about an image that was learned from?": {"b", "c", "d"},
-            "How would one know which size finds more, before the test?": {"b", "d", "e"},
+            "Each folder has a 000.png of its own: names say nothing.": _same_names,
+            "Files of one size may hold different pictures.": _same_sizes,
+            "Two equal test files are no leak, unless training has seen them.": _repeated,
+            "One training image may be in the test split more than once: name each.": _once_each,
+            "Name the test files.": lambda train, test: _leaks(test, train),
         },
     ),
     "1.2": Exercise(
@@ -176,18 +246,6 @@ EXERCISES = {
         },
     ),
     "1.4": Exercise(
-        reference=_leaks,
-        observe=_leaking,
-        hint="Gather the sha256 of every training file in a set; then ask for each test file.",
-        mistakes={
-            "Each folder has a 000.png of its own: names say nothing.": _same_names,
-            "Files of one size may hold different pictures.": _same_sizes,
-            "Two equal test files are no leak, unless training has seen them.": _repeated,
-            "One training image may be in the test split more than once: name each.": _once_each,
-            "Name the test files.": lambda train, test: _leaks(test, train),
-        },
-    ),
-    "1.5": Exercise(
         reference=_full_map,
         inputs=_gaussians,
         hint="Write the formula for one pixel first, with d of shape (3,); then for all of them.",
@@ -202,6 +260,52 @@ EXERCISES = {
             "The map is the square of a distance; no root is taken.": lambda x, mu, cov: _full_map(
                 x, mu, cov
             ).sqrt(),
+        },
+    ),
+    "1.5": Exercise(
+        reference=_find_copies,
+        observe=_searched,
+        hint="Compute the smallest distance of each training image, and look for a gap between "
+        "the few small ones and the others.",
+        properties={
+            "One answer, True or False, for each training image.": _one_for_each,
+            "An exact copy is found.": lambda seen: _finds("exact", seen),
+            "A second shot is found: its pixels all differ a little.": lambda seen: _finds(
+                "second", seen
+            ),
+            "Other screws are no copies, and where there is no copy, none is found.": (
+                _no_false_alarm
+            ),
+        },
+        mistakes={
+            "One answer, True or False, for each training image.": lambda train, test: (
+                _find_copies(test, train)
+            ),
+            "An exact copy is found.": lambda train, test: torch.zeros(len(train)).bool(),
+            "A second shot is found: its pixels all differ a little.": _find_equal,
+            "Other screws are no copies, and where there is no copy, none is found.": _find_three,
+        },
+    ),
+    "1.6": Exercise(
+        reference=LEAK,
+        hint="Three fits, three arrays of scores of the same test images.",
+        properties={
+            "The three AUROCs are numbers from 0 to 1.": _are_metrics,
+            "Without the copies the training images are those of 'clean' again.": lambda result: (
+                abs(result["mended"] - result["clean"]) < 0.005
+            ),
+            "The leak changes the AUROC.": lambda result: result["leaky"] != result["clean"],
+            "The interval is that of leaky - clean, so this difference lies in it.": (
+                lambda result: result["low"] <= result["leaky"] - result["clean"] <= result["high"]
+            ),
+        },
+        mistakes={
+            "The three AUROCs are numbers from 0 to 1.": LEAK | {"leaky": 54.6},
+            "Without the copies the training images are those of 'clean' again.": LEAK
+            | {"mended": 0.546},
+            "The leak changes the AUROC.": LEAK | {"leaky": 0.408, "low": 0, "high": 0},
+            "The interval is that of leaky - clean, so this difference lies in it.": LEAK
+            | {"low": 0.37, "high": 0.72},
         },
     ),
 }

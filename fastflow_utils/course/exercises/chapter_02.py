@@ -1,6 +1,7 @@
 """Exercises of notebook 02, what a frozen network sees."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,14 +18,6 @@ Layers = list[tuple[int, int]]
 
 def _random(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _sizes() -> list[tuple[Any, ...]]:
-    return [(256, 256, [24, 40, 112], [4, 8, 16]), (96, 160, [5, 7], [2, 32])]
-
-
-def _numbers(height: int, width: int, channels: list[int], strides: list[float]) -> float:
-    return sum(c * height * width / s**2 for c, s in zip(channels, strides, strict=True))
 
 
 def _receptive_field(layers: Layers) -> int:
@@ -91,26 +84,102 @@ def _clouds() -> list[tuple[Any, ...]]:
     return clouds
 
 
+GROUPS = {"large": 150, "small": 48, "rare": 2}
+KEPT = 6
+
+
+def _bank_of_groups() -> Tensor:
+    """Three directions, of which the last is rare, each with a little noise."""
+    centres = torch.linalg.qr(_random(31, 8, 8)).Q[: len(GROUPS)]
+    vectors = [centre.repeat(n, 1) for centre, n in zip(centres, GROUPS.values(), strict=True)]
+    return torch.cat(vectors) + 0.03 * _random(32, sum(GROUPS.values()), 8)
+
+
+def _bank_of_lengths() -> Tensor:
+    """All directions of a half plane; a few of them are very long."""
+    angle = torch.linspace(0, math.pi, 120)
+    length = torch.where(torch.arange(120) < 12, 40.0, 1.0)
+    return length[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def _radius(bank: Tensor, rows: Tensor) -> float:
+    """How far, by 1 - cos, the farthest vector is from the nearest one kept."""
+    unit = F.normalize(bank, dim=1)
+    return float((1 - unit @ unit[rows].T).amin(1).amax())
+
+
+def _chosen(answer: Any) -> list[tuple[Tensor, Tensor]] | None:
+    """Return each bank with the rows that an answer keeps of it."""
+    if not callable(answer):
+        raise TypeError(f"expected a function, got {type(answer).__name__}")
+    seen = []
+    for bank in (_bank_of_groups(), _bank_of_lengths()):
+        rows = answer(bank.clone(), KEPT)
+        if rows is None or rows is ...:
+            return None
+        seen.append((bank, torch.as_tensor(rows)))
+    return seen
+
+
+def _are_rows(seen: list[tuple[Tensor, Tensor]]) -> bool:
+    return all(
+        rows.shape == (KEPT,)
+        and not rows.is_floating_point()
+        and 0 <= int(rows.min()) <= int(rows.max()) < len(bank)
+        and len(rows.unique()) == KEPT
+        for bank, rows in seen
+    )
+
+
+def _covers_groups(seen: list[tuple[Tensor, Tensor]]) -> bool:
+    return _radius(*seen[0]) < 0.5
+
+
+def _covers_directions(seen: list[tuple[Tensor, Tensor]]) -> bool:
+    bank = seen[1][0]
+    return _radius(*seen[1]) <= 1.5 * _radius(bank, torch.tensor(_coreset(bank, KEPT)))
+
+
+def _greedily(bank: Tensor, count: int, distances: Callable[[Tensor], Tensor]) -> list[int]:
+    kept = [0]
+    far = distances(bank[0])
+    for _ in range(count - 1):
+        kept.append(int(far.argmax()))
+        far = torch.minimum(far, distances(bank[kept[-1]]))
+    return kept
+
+
+def _coreset(bank: Tensor, count: int) -> list[int]:
+    unit = F.normalize(bank, dim=1)
+    return _greedily(unit, count, lambda vector: 1 - unit @ vector)
+
+
+def _euclidean(bank: Tensor, count: int) -> list[int]:
+    return _greedily(bank, count, lambda vector: (bank - vector).norm(dim=1))
+
+
+MEMORY = {
+    "metal_nut": {"gaussian": 0.900, "bank": 0.904, "low": -0.09, "high": 0.11},
+    "screw": {"gaussian": 0.694, "bank": 0.875, "low": 0.03, "high": 0.34},
+}
+Table = Mapping[str, Mapping[str, float]]
+
+
+def _are_metrics(result: Table) -> bool:
+    return all(0 <= float(row[name]) <= 1 for row in result.values() for name in _AREAS)
+
+
+def _holds_difference(result: Table) -> bool:
+    return all(
+        row["low"] <= row["bank"] - row["gaussian"] <= row["high"] for row in result.values()
+    )
+
+
+_AREAS = ("gaussian", "bank")
 _cholesky = torch.linalg.cholesky
 
 EXERCISES = {
     "2.1": Exercise(
-        reference=_numbers,
-        inputs=_sizes,
-        hint="A level has C numbers for each position, and H / s rows of W / s positions.",
-        mistakes={
-            "A stride holds for rows and for columns.": lambda height, width, channels, strides: (
-                _numbers(height * width, 1, channels, [s**0.5 for s in strides])
-            ),
-            "What does each position hold?": lambda height, width, channels, strides: _numbers(
-                height, width, [1] * len(channels), strides
-            ),
-            "An image need not be square.": lambda height, width, channels, strides: _numbers(
-                height, height, channels, strides
-            ),
-        },
-    ),
-    "2.2": Exercise(
         reference=_receptive_field,
         inputs=_stacks,
         hint="Walk from the first layer to the last with two numbers in hand: the field so far, "
@@ -128,27 +197,7 @@ EXERCISES = {
             ),
         },
     ),
-    "2.3": Exercise(
-        reference=lambda tokens, height: rearrange(
-            tokens[:, 1:], "b (h w) c -> b c h w", h=height
-        ),
-        inputs=_tokens,
-        hint="Drop the one token without a patch, then undo 'b c h w -> b (h w) c'.",
-        mistakes={
-            "Which of the tokens has no patch?": lambda tokens, height: rearrange(
-                tokens[:, :-1], "b (h w) c -> b c h w", h=height
-            ),
-            "The shape is right; is it row by row?": lambda tokens, height: rearrange(
-                tokens[:, 1:], "b (w h) c -> b c h w", h=height
-            ),
-            "A reshape cannot bring the channels forward: it keeps the numbers' order.": (
-                lambda tokens, height: tokens[:, 1:].reshape(
-                    len(tokens), tokens.shape[2], height, -1
-                )
-            ),
-        },
-    ),
-    "2.4": Exercise(
+    "2.2": Exercise(
         reference=lambda h, bank: 1 - _cosines(h, bank).amax(0),
         inputs=_banks,
         hint="Divide each vector by its own length, take every product of a position with one of "
@@ -168,7 +217,7 @@ EXERCISES = {
             ),
         },
     ),
-    "2.5": Exercise(
+    "2.3": Exercise(
         reference=lambda h, mu, covariance: _nll(h, mu, _cholesky(covariance)),
         inputs=_clouds,
         hint="Three terms: half the squared length of z for each position, the sum of log L_cc, "
@@ -192,6 +241,71 @@ EXERCISES = {
             "One number for each position, not one for all.": lambda h, mu, covariance: _nll(
                 h, mu, _cholesky(covariance)
             ).mean(),
+        },
+    ),
+    "2.4": Exercise(
+        reference=lambda tokens, height: rearrange(
+            tokens[:, 1:], "b (h w) c -> b c h w", h=height
+        ),
+        inputs=_tokens,
+        hint="Drop the one token without a patch, then undo 'b c h w -> b (h w) c'.",
+        mistakes={
+            "Which of the tokens has no patch?": lambda tokens, height: rearrange(
+                tokens[:, :-1], "b (h w) c -> b c h w", h=height
+            ),
+            "The shape is right; is it row by row?": lambda tokens, height: rearrange(
+                tokens[:, 1:], "b (w h) c -> b c h w", h=height
+            ),
+            "A reshape cannot bring the channels forward: it keeps the numbers' order.": (
+                lambda tokens, height: tokens[:, 1:].reshape(
+                    len(tokens), tokens.shape[2], height, -1
+                )
+            ),
+        },
+    ),
+    "2.5": Exercise(
+        reference=_coreset,
+        observe=_chosen,
+        hint="Keep, for each vector, its distance to the nearest one kept: a tensor (M,). Add "
+        "where it is largest, and take the minimum with the distances to what was added.",
+        properties={
+            "As many different rows of the bank as asked for, by their numbers.": _are_rows,
+            "Every group of vectors is represented, also one of only two.": _covers_groups,
+            "No direction is far from all that are kept, however long the vectors are.": (
+                _covers_directions
+            ),
+        },
+        mistakes={
+            "As many different rows of the bank as asked for, by their numbers.": (
+                lambda bank, count: bank[_coreset(bank, count)]
+            ),
+            "Every group of vectors is represented, also one of only two.": (
+                lambda bank, count: torch.arange(count) * len(bank) // (2 * count)
+            ),
+            "No direction is far from all that are kept, however long the vectors are.": (
+                _euclidean
+            ),
+        },
+    ),
+    "2.6": Exercise(
+        reference=MEMORY,
+        hint="Two scores for each test image, one AUROC of each; the interval is of a difference.",
+        properties={
+            "There are two categories.": lambda result: len(result) >= 2,
+            "The AUROCs are numbers from 0 to 1.": _are_metrics,
+            "The memory is another detector than the Gaussian.": lambda result: all(
+                row["bank"] != row["gaussian"] for row in result.values()
+            ),
+            "The interval is that of bank - Gaussian, so this difference lies in it.": (
+                _holds_difference
+            ),
+        },
+        mistakes={
+            "There are two categories.": {"screw": MEMORY["screw"]},
+            "The AUROCs are numbers from 0 to 1.": MEMORY
+            | {"screw": MEMORY["screw"] | {"bank": 87.5}},
+            "The interval is that of bank - Gaussian, so this difference lies in it.": MEMORY
+            | {"screw": MEMORY["screw"] | {"low": 0.75, "high": 0.97}},
         },
     ),
 }

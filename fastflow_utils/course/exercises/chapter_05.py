@@ -1,79 +1,135 @@
 """Exercises of notebook 05, evaluation."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.stats import beta
 from torch import Tensor
 
 from fastflow_utils.course.exercises.checking import Exercise
-from fastflow_utils.detector.metrics import auroc
+from fastflow_utils.detector.bootstrap import of_images, resamples
+from fastflow_utils.detector.metrics import aupimo, aupro, auroc
 
 __all__ = ["EXERCISES"]
 
 
-# 5.1: scores with ties, good and anomalous mixed
+# 5.1: a test split's scores, and how rare anomalies are elsewhere
 
 
-def _scored() -> list[tuple[Any, ...]]:
+def _in_use() -> list[tuple[Any, ...]]:
     generator = torch.Generator().manual_seed(51)
     cases: list[tuple[Any, ...]] = []
-    for count in (9, 30):
-        scores = torch.randint(0, 8, (count,), generator=generator) / 4
-        labels = torch.randint(0, 2, (count,), generator=generator)
-        labels[:2] = torch.tensor([0, 1])
-        cases.append((scores + labels / 2, labels))
+    for count, threshold, share in [(40, 0.7, 0.01), (60, 0.4, 0.002)]:
+        labels = torch.arange(count) % 3 == 0
+        scores = torch.rand(count, generator=generator) + 0.4 * labels
+        cases.append((scores, labels.long(), threshold, share))
     return cases
 
 
-def _pairs(scores: Tensor, labels: Tensor, tie: float) -> float:
-    gap = scores[labels == 1][:, None] - scores[labels == 0][None]
-    return ((gap > 0).float() + tie * (gap == 0)).mean().item()
+def _rates(scores: Tensor, labels: Tensor, threshold: float) -> tuple[float, float]:
+    called = (torch.as_tensor(scores) >= threshold).double()
+    return called[labels == 1].mean().item(), called[labels == 0].mean().item()
 
 
-# 5.3: thresholds from the scores of normal images
+def _precision_in_use(scores: Tensor, labels: Tensor, threshold: float, share: float) -> float:
+    tpr, fpr = _rates(scores, labels, threshold)
+    return share * tpr / (share * tpr + (1 - share) * fpr)
 
 
-def _normal_scores() -> list[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(53)
-    # (1 - fpr)(n + 1) is far from a whole number, so that rounding decides nothing.
-    return [
-        (torch.rand(n, generator=generator), fpr) for n, fpr in [(25, 0.1), (60, 0.22), (5, 0.1)]
-    ]
+def _precision_here(scores: Tensor, labels: Tensor, threshold: float, share: float) -> float:
+    return labels[scores >= threshold].double().mean().item()
 
 
-def _kth(scores: Tensor, k: int) -> float:
-    return float(torch.as_tensor(scores).sort().values[min(k, len(scores)) - 1])
+def _odds_in_use(scores: Tensor, labels: Tensor, threshold: float, share: float) -> float:
+    tpr, fpr = _rates(scores, labels, threshold)
+    return share * tpr / ((1 - share) * fpr)
 
 
-# 5.4: a large region, a small one, and two that touch at a corner only
+# 5.2: maps for masks of a large and of a small defect each, and what three metrics say of them
 
 
-def _regions() -> list[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(54)
-    mask = torch.zeros(24, 24, dtype=torch.bool)
-    mask[2:12, 3:13] = True
-    mask[15:17, 16:19] = True
-    mask[18:22, 2:6] = True
-    mask[22:24, 6:8] = True  # touches the one above at a corner: one region
-    anomaly_map = torch.rand(24, 24, generator=generator)
-    anomaly_map[2:12, 3:13] += 0.4
-    anomaly_map[22:24, 6:8] += 0.7
-    return [(anomaly_map.clone(), mask.clone(), threshold) for threshold in (0.5, 0.8)]
+def _two_defects() -> list[tuple[Any, ...]]:
+    cases: list[tuple[Any, ...]] = []
+    for good, bad, size in [(4, 4, 64), (3, 5, 72)]:
+        masks = torch.zeros(good + bad, 1, size, size, dtype=torch.bool)
+        for image in range(good, good + bad):
+            masks[image, :, 8 : 28 + image, 10:34] = True
+            masks[image, :, size - 12 : size - 9, size - 20 + image : size - 16 + image] = True
+        cases.append((masks,))
+    return cases
 
 
-def _overlap(anomaly_map: Tensor, mask: Tensor, threshold: float, neighbours: int = 8) -> float:
-    structure = None if neighbours == 4 else [[1, 1, 1]] * 3
-    regions, count = ndimage.label(mask.numpy(), structure)
-    called = anomaly_map.numpy() >= threshold
-    return float(np.mean([called[regions == k].mean() for k in range(1, count + 1)]))
+Measured: TypeAlias = list[tuple[dict[str, float], dict[str, float]]]
 
 
-def _iou(anomaly_map: Tensor, mask: Tensor, threshold: float) -> float:
-    called = anomaly_map >= threshold
-    return float((called & mask).sum() / (called | mask).sum())
+def _measured(answer: Any) -> Measured | None:
+    """Return the metrics of both maps, for each case; None for a stub."""
+    found: Measured = []
+    for (masks,) in _two_defects():
+        pair = answer(masks.clone())
+        if pair is None or pair is ...:
+            return None
+        first, second = (torch.as_tensor(maps) for maps in pair)
+        found.append((_three(first, masks), _three(second, masks)))
+    return found
+
+
+def _three(maps: Tensor, masks: Tensor) -> dict[str, float]:
+    if maps.shape != masks.shape:
+        raise ValueError(f"maps of the shape {tuple(maps.shape)}, expected {tuple(masks.shape)}")
+    metrics: dict[str, Callable[[Tensor, Tensor], float]]
+    metrics = {"pixel AUROC": auroc, "AUPRO": aupro, "AUPIMO": aupimo}
+    return {name: metric(maps, masks) for name, metric in metrics.items()}
+
+
+def _all(which: int, name: str, low: float, high: float) -> Callable[[Measured], bool]:
+    return lambda found: all(low <= each[which][name] <= high for each in found)
+
+
+def _large_only(masks: Tensor) -> Tensor:
+    """Return maps that are 1 on each image's large defect, -1 on its small one, 0 elsewhere."""
+    maps = torch.zeros(masks.shape)
+    for image, mask in zip(maps, masks, strict=True):
+        regions, count = ndimage.label(mask[0].numpy(), [[1, 1, 1]] * 3)
+        areas = [(regions == k).sum() for k in range(1, count + 1)]
+        for k in range(1, count + 1):
+            image[0, regions == k] = 1.0 if areas[k - 1] == max(areas) else -1.0
+    return maps
+
+
+def _one_hot_spot(masks: Tensor) -> Tensor:
+    """Return maps that find every defect, and are hotter still in a spot of each good image."""
+    maps = masks.float()
+    maps[~masks.flatten(1).any(1), :, :2, :2] = 2.0
+    return maps
+
+
+def _flatter(masks: Tensor) -> tuple[Tensor, Tensor]:
+    return _large_only(masks), _one_hot_spot(masks)
+
+
+# 5.3: how many images to hold out
+
+
+def _needed(alpha: float, limit: float, confidence: float, more: int = 1) -> int:
+    n = 1
+    while True:
+        k = min(n, math.ceil((1 - alpha) * (n + more)))
+        if beta.cdf(limit, n + 1 - k, k) >= confidence:
+            return n
+        n += 1
+
+
+def _needed_on_average(alpha: float, limit: float, confidence: float) -> int:
+    return next(
+        n
+        for n in range(1, 10_000)
+        if (n + 1 - min(n, math.ceil((1 - alpha) * (n + 1)))) / (n + 1) <= alpha
+    )
 
 
 # 5.5: scores of each epoch
@@ -118,6 +174,71 @@ def _best_of_all(scores: Tensor, labels: Tensor, half: Tensor) -> float:
     return (_areas(scores, labels, half)[best] + _areas(scores, labels, ~half)[best]) / 2
 
 
+# 5.6: two detectors on the same images
+
+
+def _detectors() -> list[tuple[Any, ...]]:
+    """Scores of A and B: hardly different, B much better, A a little better, the same order."""
+    generator = torch.Generator().manual_seed(56)
+    cases: list[tuple[Any, ...]] = []
+    for count, gain, own in [(44, 0.1, 0.3), (60, 2.0, 0.5), (30, -0.3, 0.3)]:
+        labels = (torch.arange(count) % 3 == 0).long()
+        common = torch.randn(count, generator=generator) + 1.2 * labels
+        a = common + own * torch.randn(count, generator=generator)
+        b = common + own * torch.randn(count, generator=generator) + gain * labels
+        cases.append((a, b, labels))
+    cases.append((a, 2 * a, labels))
+    return cases
+
+
+def _compare(
+    a: Tensor, b: Tensor, labels: Tensor, paired: bool = True, seed: int = 0
+) -> dict[str, Any]:
+    weights = [resamples(labels, f"{seed}", 2000)]
+    weights.append(weights[0] if paired else resamples(labels, f"{seed} again", 2000))
+    of_a, of_b = (
+        of_images(s, labels, drawn)["auroc"] for s, drawn in zip((a, b), weights, strict=True)
+    )
+    low, high = map(float, np.quantile(of_b - of_a, [0.025, 0.975]))
+    difference = auroc(b, labels) - auroc(a, labels)
+    found = {"difference": difference, "low": low, "high": high, "says": _says(low, high)}
+    return found | {"times": _times(difference, low, high)}
+
+
+def _of_other_draws(case: tuple[Any, ...]) -> dict[str, Any]:
+    a, b, labels = case
+    return _compare(a, b, labels, seed=1)
+
+
+def _says(low: float, high: float) -> str:
+    if low > 0:
+        return "B is better"
+    return "A is better" if high < 0 else "cannot tell"
+
+
+def _times(difference: float, low: float, high: float) -> float:
+    """How many times the images, by the half of the interval on the side of 0."""
+    if difference == 0:
+        return math.inf
+    half = difference - low if difference > 0 else high - difference
+    return (half / difference) ** 2
+
+
+def _times_fit(found: dict[str, Any]) -> bool:
+    """Whether the number is right by the half towards 0, or by half the interval."""
+    difference, low, high = (found[name] for name in ("difference", "low", "high"))
+    if difference == 0:
+        return bool(found["times"] == math.inf)
+    both = _times(difference, low, high), ((high - low) / 2 / difference) ** 2
+    return bool(0.9 * min(both) <= found["times"] <= 1.1 * max(both))
+
+
+def _comparisons(answer: Any) -> Any:
+    """Return each case with what the answer says of it; None for a stub."""
+    found = [(case, answer(*(part.clone() for part in case))) for case in _detectors()]
+    return None if any(one is None or one is ... for _, one in found) else found
+
+
 def _letters(answer: Any) -> str | None:
     """Return "FH" for "FH", "f, h", ["F", "H"] and {"H", "F"} alike; None for a stub."""
     if answer is None or answer is ...:
@@ -129,22 +250,77 @@ def _letters(answer: Any) -> str | None:
 
 EXERCISES = {
     "5.1": Exercise(
-        reference=lambda scores, labels: _pairs(scores, labels, 0.5),
-        inputs=_scored,
-        hint="Compare every anomalous score with every good one: what is the mean over all pairs?",
+        reference=_precision_in_use,
+        inputs=_in_use,
+        hint="Take the true-positive and the false-positive rate from the test split. Of many "
+        "parts in use, which share is anomalous and found, which share is good and called?",
         mistakes={
-            "Two equal scores: what does such a pair count for?": lambda scores, labels: _pairs(
-                scores, labels, 0.0
+            "That is the precision on the test split, with its own share of anomalous images.": (
+                _precision_here
             ),
-            "Is a pair of equal scores really in the right order?": lambda scores, labels: _pairs(
-                scores, labels, 1.0
+            "Those are real alarms for each false one. Precision is the real ones among all.": (
+                _odds_in_use
             ),
-            "Which of the two should score higher?": lambda scores, labels: _pairs(
-                -scores, labels, 0.5
+            "Good parts are not the share 1 of all parts, but 1 - share.": (
+                lambda scores, labels, threshold, share: (
+                    share
+                    * _rates(scores, labels, threshold)[0]
+                    / (
+                        share * _rates(scores, labels, threshold)[0]
+                        + _rates(scores, labels, threshold)[1]
+                    )
+                )
             ),
         },
     ),
     "5.2": Exercise(
+        reference=_flatter,
+        observe=_measured,
+        hint="The first: find the large defects and miss the small ones. The second: which pixels "
+        "set the thresholds of AUPIMO, and how many of them are enough?",
+        properties={
+            "the first maps have a pixel AUROC of at least 0.9.": _all(0, "pixel AUROC", 0.9, 1),
+            "the first maps have an AUPRO of at most 0.6.": _all(0, "AUPRO", 0, 0.6),
+            "the second maps have an AUPRO of at least 0.9.": _all(1, "AUPRO", 0.9, 1),
+            "the second maps have an AUPIMO of at most 0.1.": _all(1, "AUPIMO", 0, 0.1),
+        },
+        mistakes={
+            "the first maps have a pixel AUROC of at least 0.9.": lambda masks: (
+                -_large_only(masks),
+                _one_hot_spot(masks),
+            ),
+            "the first maps have an AUPRO of at most 0.6.": lambda masks: (
+                masks.float(),
+                _one_hot_spot(masks),
+            ),
+            "the second maps have an AUPRO of at least 0.9.": lambda masks: (
+                _large_only(masks),
+                torch.zeros(masks.shape),
+            ),
+            "the second maps have an AUPIMO of at most 0.1.": lambda masks: (
+                _large_only(masks),
+                masks.float(),
+            ),
+        },
+    ),
+    "5.3": Exercise(
+        reference=_needed,
+        inputs=lambda: [(0.1, 0.2, 0.95), (0.1, 0.15, 0.9), (0.05, 0.1, 0.9)],
+        hint="For one n: which k does section 8 take, and which law has the rate then? Begin with "
+        "n = 1 and count up.",
+        mistakes={
+            "That many make the mean rate right. How often is a single draw within the limit?": (
+                _needed_on_average
+            ),
+            "k is of n + 1 images: the new one counts, too.": (
+                lambda alpha, limit, confidence: _needed(alpha, limit, confidence, more=0)
+            ),
+            "Within the limit with the probability confidence, not above it.": (
+                lambda alpha, limit, confidence: _needed(alpha, limit, 1 - confidence)
+            ),
+        },
+    ),
+    "5.4": Exercise(
         reference="FH",
         observe=_letters,
         hint="Ask of each line whether the detector would be another one if the test labels were "
@@ -159,39 +335,6 @@ EXERCISES = {
             "G looks at held-out images of the training split: all of them are good.": "GH",
         },
     ),
-    "5.3": Exercise(
-        reference=lambda scores, fpr: _kth(scores, math.ceil((1 - fpr) * (len(scores) + 1))),
-        inputs=_normal_scores,
-        hint="Sort the scores and take the k-th smallest, k as in section 7; k is at most n.",
-        mistakes={
-            "A new image makes it n + 1 images that must share the rate.": lambda scores, fpr: (
-                _kth(scores, math.ceil((1 - fpr) * len(scores)))
-            ),
-            "No interpolation: the threshold is one of the scores.": lambda scores, fpr: (
-                torch.quantile(scores, 1 - fpr).item()
-            ),
-            "Counted from the largest or from the smallest?": lambda scores, fpr: (
-                _kth(-scores, math.ceil((1 - fpr) * (len(scores) + 1))) * -1
-            ),
-        },
-    ),
-    "5.4": Exercise(
-        reference=_overlap,
-        inputs=_regions,
-        hint="Number the regions, take each one's share of pixels that are called anomalous, and "
-        "average the shares over the regions.",
-        mistakes={
-            "That is the share of all defective pixels: a large region outvotes the small ones.": (
-                lambda anomaly_map, mask, threshold: (
-                    (anomaly_map[mask] >= threshold).float().mean().item()
-                )
-            ),
-            "Two pixels that touch at a corner are neighbours here.": (
-                lambda anomaly_map, mask, threshold: _overlap(anomaly_map, mask, threshold, 4)
-            ),
-            "That is an intersection over a union: false alarms do not belong in here.": _iou,
-        },
-    ),
     "5.5": Exercise(
         reference=_crossed,
         inputs=_epochs,
@@ -201,6 +344,60 @@ EXERCISES = {
             "That is one direction. The other half can choose, too.": _one_way,
             "The epoch is chosen by all images, and all of them judge it.": _best_of_all,
             "The last epoch would be honest, too, but here an epoch is to be chosen.": _last,
+        },
+    ),
+    "5.6": Exercise(
+        reference=_compare,
+        observe=_comparisons,
+        hint="Draw good images from the good ones and anomalous ones from the anomalous ones, the "
+        "same for A and B; the percentiles of the differences are the interval.",
+        properties={
+            "the difference is the AUROC of B minus that of A, on the images as they are.": (
+                lambda seen: all(
+                    math.isclose(found["difference"], auroc(b, y) - auroc(a, y), abs_tol=1e-6)
+                    for (a, b, y), found in seen
+                )
+            ),
+            "low, the difference and high stand in this order.": lambda seen: all(
+                found["low"] - 1e-9 <= found["difference"] <= found["high"] + 1e-9
+                for _, found in seen
+            ),
+            "the interval is that of paired draws, each label drawn from its own.": lambda seen: (
+                all(
+                    abs(found[end] - expected[end])
+                    <= 0.25 * (expected["high"] - expected["low"]) + 1e-6
+                    for case, found in seen
+                    for expected in [_of_other_draws(case)]
+                    for end in ("low", "high")
+                )
+            ),
+            '"says" follows from where 0 is.': lambda seen: all(
+                found["says"] == _says(found["low"], found["high"]) for _, found in seen
+            ),
+            '"times" is how much the interval must shrink, squared.': lambda seen: all(
+                _times_fit(found) for _, found in seen
+            ),
+        },
+        mistakes={
+            "the difference is the AUROC of B minus that of A, on the images as they are.": (
+                lambda a, b, labels: _compare(b, a, labels)
+            ),
+            "low, the difference and high stand in this order.": lambda a, b, labels: {
+                **_compare(a, b, labels),
+                "low": _compare(a, b, labels)["high"],
+                "high": _compare(a, b, labels)["low"],
+            },
+            "the interval is that of paired draws, each label drawn from its own.": (
+                lambda a, b, labels: _compare(a, b, labels, paired=False)
+            ),
+            '"says" follows from where 0 is.': lambda a, b, labels: {
+                **_compare(a, b, labels),
+                "says": "B is better" if auroc(b, labels) > auroc(a, labels) else "A is better",
+            },
+            '"times" is how much the interval must shrink, squared.': lambda a, b, labels: {
+                **_compare(a, b, labels),
+                "times": math.sqrt(_compare(a, b, labels)["times"]),
+            },
         },
     ),
 }

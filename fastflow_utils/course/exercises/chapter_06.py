@@ -1,77 +1,61 @@
 """Exercises of notebook 06, what matters."""
 
 import math
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastflow_utils.course.exercises.checking import Exercise
+from fastflow_utils.detector.bootstrap import resamples
 
 __all__ = ["EXERCISES"]
 
 
-# 6.2: (channels, kernel_size, hidden_ratio), even and odd, wide and narrow
+# 6.1: (e, n, s, delta); in the third case the seeds alone hide the difference
+
+
+def _plans() -> list[tuple[Any, ...]]:
+    return [
+        (0.017, 220, 0.008, 0.04),
+        (0.02, 44, 0.004, 0.01),
+        (0.02, 44, 0.006, 0.01),
+        (0.03, 100, 0.0, 0.02),
+    ]
+
+
+def _images(e: float, n: int, s: float, delta: float) -> int:
+    room = (delta / 1.96) ** 2 - s**2
+    return math.ceil(n * e**2 / room) if room > 0 else -1
+
+
+def _by_number(e: float, n: int, s: float, delta: float) -> int:
+    room = (delta / 1.96) ** 2 - s**2
+    return math.ceil(n * e / math.sqrt(room)) if room > 0 else -1
+
+
+def _by_sum(e: float, n: int, s: float, delta: float) -> int:
+    room = delta / 1.96 - s
+    return math.ceil(n * (e / room) ** 2) if room > 0 else -1
+
+
+# 6.3: (channels, hidden), even and odd, wide and narrow
 
 
 def _subnets() -> list[tuple[Any, ...]]:
-    return [(24, 3, 1.0), (113, 1, 1.0), (41, 3, 0.5), (112, 5, 0.16)]
+    return [(24, 12), (113, 57), (41, 10), (112, 18)]
 
 
-def _parameters(channels: int, kernel_size: int, hidden_ratio: float, **kind: Any) -> int:
+def _hidden(channels: int, hidden: int, **kind: Any) -> int:
     b = channels // 2
     a = channels if kind.get("whole") else channels - b
-    outputs = b if kind.get("only_s") else 2 * b
-    hidden = int(hidden_ratio * a)
-    area = kernel_size if kind.get("line") else kernel_size**2
-    biases = 0 if kind.get("no_bias") else hidden + outputs
-    return area * (a * hidden + hidden * outputs) + biases
-
-
-# 6.3: the kernel sizes of the steps' subnets
-
-
-def _steps() -> list[tuple[Any, ...]]:
-    return [([3, 1, 3, 1],), ([3] * 8,), ([1] * 4,), ([5, 3, 1],)]
-
-
-# 6.4: metrics of one category by seed, of which both variants follow the same ups and downs
-
-
-def _seeds() -> list[tuple[Any, ...]]:
-    generator = torch.Generator().manual_seed(64)
-    cases: list[tuple[Any, ...]] = []
-    for count in (3, 5):
-        common = 0.9 + 0.05 * torch.randn(count, generator=generator, dtype=torch.float64)
-        own = 0.01 * torch.randn(2, count, generator=generator, dtype=torch.float64)
-        cases.append(((common + 0.02 + own[0]).tolist(), (common + own[1]).tolist()))
-    return cases
-
-
-def _paired(variant: Any, start: Any) -> tuple[float, float]:
-    difference = _vector(variant) - _vector(start)
-    return difference.mean().item(), difference.std().item() / math.sqrt(len(difference))
-
-
-def _unpaired(variant: Any, start: Any) -> tuple[float, float]:
-    one, other = _vector(variant), _vector(start)
-    error = ((one.var() + other.var()) / len(one)).sqrt().item()
-    return (one.mean() - other.mean()).item(), error
-
-
-def _without_root(variant: Any, start: Any) -> tuple[float, float]:
-    difference = _vector(variant) - _vector(start)
-    return difference.mean().item(), difference.std().item()
-
-
-def _by_n(variant: Any, start: Any) -> tuple[float, float]:
-    difference = _vector(variant) - _vector(start)
-    spread = difference.std(correction=0).item()
-    return difference.mean().item(), spread / math.sqrt(len(difference))
-
-
-def _vector(values: Any) -> Tensor:
-    return torch.as_tensor(values, dtype=torch.float64)
+    ends = a + (b if kind.get("only_s") else 2 * b)
+    area = 3 if kind.get("line") else 9
+    bias = 0 if kind.get("no_bias") else 1
+    parameters = hidden * (area * ends + bias)
+    return -(-parameters // (ends + bias)) if kind.get("up") else parameters // (ends + bias)
 
 
 # 6.5: a row for each variant, a column for each category; what the others choose is not the best
@@ -108,60 +92,211 @@ def _of_the_others(table: Tensor) -> Tensor:
     return torch.stack([_others(table, c).max() for c in range(table.shape[1])])
 
 
+# 6.6: the result of an ablation: scores by (category, seed) of both sides, interval and verdict
+
+Result = dict[str, Any]
+SIDES = ("start", "variant")
+SURE = 0.05  # a p-value below it is seen
+
+
+def _areas(scores: Any, truth: Any, weights: np.ndarray) -> np.ndarray:
+    """Return the AUROC under each row of weights (R, N): the share of pairs in the right order."""
+    values, bad = np.asarray(scores, dtype=np.float64), np.asarray(truth) == 1
+    wins = np.heaviside(values[bad][:, None] - values[~bad], 0.5)
+    w_bad, w_good = weights[:, bad], weights[:, ~bad]
+    areas: np.ndarray = ((w_bad @ wins) * w_good).sum(1) / (w_bad.sum(1) * w_good.sum(1))
+    return areas
+
+
+class _Ablation:
+    """An answer, with what can be computed from its scores."""
+
+    def __init__(self, result: Result) -> None:
+        self.result, self.labels = result, result["labels"]
+        self.start, self.variant = (dict(result[side]) for side in SIDES)
+        self.low, self.high = (float(result[end]) for end in ("low", "high"))
+
+    def differences(self, category: str, start: np.ndarray, variant: np.ndarray) -> np.ndarray:
+        """Return a category's differences (S, R), each side under its own weights."""
+        truth = self.labels[category]
+        places = [place for place in self.start if place[0] == category]
+        return np.stack(
+            [
+                _areas(self.variant[place], truth, variant)
+                - _areas(self.start[place], truth, start)
+                for place in places
+            ]
+        )
+
+    @cached_property
+    def categories(self) -> list[str]:
+        return list(dict.fromkeys(place[0] for place in self.start))
+
+    @cached_property
+    def mean(self) -> float:
+        """Of the paired differences, on the test images as they are."""
+        ones = {name: np.ones((1, len(self.labels[name]))) for name in self.categories}
+        return float(np.mean([self.differences(n, one, one).mean() for n, one in ones.items()]))
+
+    @cached_property
+    def drawn(self) -> dict[str, np.ndarray]:
+        """Of each category, the differences on other test images and with other seeds, (R,)."""
+        return self.two_way("")
+
+    def two_way(self, key: str) -> dict[str, np.ndarray]:
+        """Return such differences; with a key, the sides have resamples of their own."""
+        generator, found = np.random.default_rng(66), {}
+        for name in self.categories:
+            start, variant = (
+                resamples(np.asarray(self.labels[name]), f"{name}{more}", 1000)
+                for more in ("", key)
+            )
+            d = self.differences(name, start, variant)
+            picked = generator.integers(len(d), size=d.shape)
+            other = np.take_along_axis(d, picked, axis=0).mean(0)
+            stretch = math.sqrt(len(d) / max(1, len(d) - 1))
+            found[name] = d.mean(0) + stretch * (other - d.mean(0))
+        return found
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        low, high = np.quantile(np.mean(list(self.drawn.values()), axis=0), [0.025, 0.975])
+        return float(low), float(high)
+
+    # What must hold of it
+
+    def has_pairs(self) -> bool:
+        seeds = {place[1] for place in self.start}
+        whole = len(self.start) == len(self.categories) * len(seeds)
+        enough = len(self.categories) >= 2 and len(seeds) >= 3
+        return set(self.start) == set(self.variant) and whole and enough
+
+    def has_scores(self) -> bool:
+        return all(
+            np.shape(scores) == np.shape(self.labels[place[0]])
+            and np.isfinite(np.asarray(scores)).all()
+            for side in (self.start, self.variant)
+            for place, scores in side.items()
+        )
+
+    def has_trainings(self) -> bool:
+        for name in self.categories:
+            runs = [
+                tuple(np.asarray(scores).tolist())
+                for side in (self.start, self.variant)
+                for place, scores in side.items()
+                if place[0] == name
+            ]
+            if len(set(runs)) < len(runs):
+                return False
+        return True
+
+    def has_mean(self) -> bool:
+        far = max(0.002, 0.05 * (self.ends[1] - self.ends[0]))
+        return abs(float(self.result["mean"]) - self.mean) <= far
+
+    def has_interval(self) -> bool:
+        width, middle = self.ends[1] - self.ends[0], sum(self.ends) / 2
+        fits = 0.8 * width <= self.high - self.low <= 1.3 * width
+        return fits and abs((self.low + self.high) / 2 - middle) <= 0.15 * width
+
+    def has_verdict(self) -> bool:
+        word = "better" if self.low > 0 else "worse" if self.high < 0 else "not seen"
+        if self.depends():
+            word = "depends on the category"
+        return bool(self.result["verdict"] == word)
+
+    def depends(self) -> bool:
+        """Whether one category is better and another one worse, by Holm's steps."""
+        found = []
+        for d in self.drawn.values():
+            share = min((d <= 0).mean(), (d >= 0).mean())
+            found.append((2 * max(float(share), 1 / len(d)), bool(d.mean() > 0)))
+        signs = set()
+        for number, (p, better) in enumerate(sorted(found)):
+            if p * (len(found) - number) >= SURE:
+                break
+            signs.add(better)
+        return len(signs) == 2
+
+
+def _made() -> Result:
+    """An ablation with invented scores; its interval holds 0."""
+    generator = torch.Generator().manual_seed(66)
+    labels = {name: torch.tensor([0] * 40 + [1] * 40) for name in ("a", "b")}
+    result: Result = {"start": {}, "variant": {}, "labels": labels}
+    for name, truth in labels.items():
+        image = torch.randn(80, generator=generator)
+        for seed in range(3):
+            for side, gain in (("start", 1.2), ("variant", 1.15)):
+                own = gain + 0.15 * torch.randn((), generator=generator)
+                noise = 0.5 * torch.randn(80, generator=generator)
+                result[side][name, seed] = image + own * truth + noise
+    return result | {"mean": -0.033, "low": -0.098, "high": 0.027, "verdict": "not seen"}
+
+
+_RESULT = _made()
+_ONE_SEED = {s: {k: v for k, v in _RESULT[s].items() if k[1] == 0} for s in SIDES}
+_CUT = {"variant": {k: v[:-1] for k, v in _RESULT["variant"].items()}}
+_REPEATED = {s: {k: _RESULT[s][k[0], 0] for k in _RESULT[s]} for s in SIDES}
+_UNPAIRED = {"low": -0.134, "high": 0.069}
+
+
 EXERCISES = {
     "6.1": Exercise(
-        reference="c",
-        hint="Count what differs between the two sides, besides the choice in question.",
+        reference=_images,
+        inputs=_plans,
+        tolerance=0,
+        hint="Ask first what e may be: solve the inequality for its square.",
         mistakes={
-            "Two programs differ in far more than the one choice, and one run has no spread.": "a",
-            "Who chose the epoch, and on which images?": "b",
-            "Two things changed together: which of them is the difference due to?": "d",
+            "It is the square of e that shrinks as 1 over the number of images.": _by_number,
+            "The seeds add to the interval, however many images there are.": lambda e, n, s, d: (
+                _images(e, n, 0, d)
+            ),
+            "The interval reaches 1.96 standard errors to each side.": lambda e, n, s, d: _images(
+                e, n, s, 1.96 * d
+            ),
+            "Variances add up, not standard errors.": _by_sum,
         },
     ),
     "6.2": Exercise(
-        reference=_parameters,
-        inputs=_subnets,
-        tolerance=0,
-        hint="Write down, for each of the two convolutions, how many channels go in and out.",
+        reference={"A", "C", "D"},
+        hint="Sort the six, multiply by 6, 5, 4, ..., and keep each at least at the one before.",
         mistakes={
-            "A convolution has a bias for each output channel.": lambda c, k, r: _parameters(
-                c, k, r, no_bias=True
-            ),
-            "The subnet answers with s and with t.": lambda c, k, r: _parameters(
-                c, k, r, only_s=True
-            ),
-            "A kernel has a height and a width.": lambda c, k, r: _parameters(c, k, r, line=True),
-            "Which of the channels does the subnet read?": lambda c, k, r: _parameters(
-                c, k, r, whole=True
-            ),
+            "These are the p-values below 0.05 without any correction.": {"A", "C", "D", "E", "F"},
+            "Holm multiplies only the smallest by 6; the next one by 5.": {"A"},
+            "A corrected value is never below the one before: after the first that fails, all "
+            "fail.": {"A", "C", "D", "E"},
         },
     ),
     "6.3": Exercise(
-        reference=lambda kernel_sizes: 1 + sum(2 * (size - 1) for size in kernel_sizes),
-        inputs=_steps,
+        reference=_hidden,
+        inputs=_subnets,
         tolerance=0,
-        hint="By how much does one convolution widen what a position depends on?",
+        hint="Write down the parameters of both subnets, and set them equal.",
         mistakes={
-            "A subnet has two convolutions.": lambda sizes: 1 + sum(size - 1 for size in sizes),
-            "With 1x1 kernels alone, how wide must it be?": lambda sizes: sum(
-                2 * size - 1 for size in sizes
+            "A convolution has a bias for each output channel.": lambda c, h: _hidden(
+                c, h, no_bias=True
             ),
-            "Each step starts where the one before it stopped: widths add up.": lambda sizes: (
-                2 * max(sizes) - 1
+            "The subnet answers with s and with t.": lambda c, h: _hidden(c, h, only_s=True),
+            "A kernel has a height and a width.": lambda c, h: _hidden(c, h, line=True),
+            "Which of the channels does the subnet read?": lambda c, h: _hidden(c, h, whole=True),
+            "Not more parameters than the 3 x 3 subnet: round down.": lambda c, h: _hidden(
+                c, h, up=True
             ),
         },
     ),
     "6.4": Exercise(
-        reference=_paired,
-        inputs=_seeds,
-        tolerance=1e-6,
-        hint="Subtract seed by seed first; then mean and standard error of what is left.",
+        reference={"c", "e"},
+        hint="For each sentence: which number of the table would have to be another one, if the "
+        "sentence were false?",
         mistakes={
-            "What both variants share should cancel: subtract before anything else.": _unpaired,
-            "That is the spread of one difference; the mean of n of them varies less.": (
-                _without_root
-            ),
-            "The mean was estimated from the same numbers: divide by n - 1.": _by_n,
+            "a: nobody has compared these two; their intervals overlap widely.": {"a", "c", "e"},
+            "b: 'not seen' allows every difference within the interval.": {"b", "c", "e"},
+            "d: look at column B.": {"c", "d", "e"},
+            "f: the interval speaks of these two categories.": {"c", "e", "f"},
+            "One is missing: what can a change add to an AUROC of 1.00?": {"c"},
+            "One is missing: an interval bounds a difference, also one that is not seen.": {"e"},
         },
     ),
     "6.5": Exercise(
@@ -175,6 +310,37 @@ EXERCISES = {
             ),
             "The mean that chooses must leave the judged column out.": _by_all,
             "Choose on the others, but report what it gives on the one left out.": _of_the_others,
+        },
+    ),
+    "6.6": Exercise(
+        reference=_RESULT,
+        hint="A dict with start, variant, labels, mean, low, high and verdict.",
+        observe=_Ablation,
+        properties={
+            "Start and variant need the same places: at least two categories, three seeds each.": (
+                _Ablation.has_pairs
+            ),
+            "Each training needs one finite score for each test image.": _Ablation.has_scores,
+            "No two trainings of a category may have the same scores.": _Ablation.has_trainings,
+            "`mean` is variant minus start in image AUROC, over all pairs.": _Ablation.has_mean,
+            "The interval draws test images and seeds, both sides on the same draws.": (
+                _Ablation.has_interval
+            ),
+            "The verdict follows from the interval, by the rule.": _Ablation.has_verdict,
+        },
+        mistakes={
+            "Start and variant need the same places: at least two categories, three seeds each.": (
+                _RESULT | _ONE_SEED
+            ),
+            "Each training needs one finite score for each test image.": _RESULT | _CUT,
+            "No two trainings of a category may have the same scores.": _RESULT | _REPEATED,
+            "`mean` is variant minus start in image AUROC, over all pairs.": (
+                _RESULT | {"mean": 0.033}
+            ),
+            "The interval draws test images and seeds, both sides on the same draws.": (
+                _RESULT | _UNPAIRED
+            ),
+            "The verdict follows from the interval, by the rule.": _RESULT | {"verdict": "worse"},
         },
     ),
 }

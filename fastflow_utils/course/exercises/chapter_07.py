@@ -1,98 +1,27 @@
 """Exercises of notebook 07, reproducing a table."""
 
 import copy
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from fastflow_utils.course.exercises.checking import Exercise
-from fastflow_utils.experiments.tables import CATEGORIES
+from fastflow_utils.experiments.tables import CATEGORIES, TABLES
 
 __all__ = ["EXERCISES"]
 
 
-# 7.1: which rows compare ------------------------------------------------------------------------
-
-
-def _letters(answer: Any) -> set[str]:
+def _letters(answer: Any) -> set[str] | None:
+    if answer is None or answer is Ellipsis:
+        return None
     return {letter.strip().lower() for letter in answer}
 
 
-# 7.2: the average's cell ------------------------------------------------------------------------
-
-
-def _rows() -> list[tuple[dict[str, float | None]]]:
-    values = np.random.default_rng(72).uniform(0.6, 1, len(CATEGORIES))
-    full = dict(zip(CATEGORIES, values.tolist(), strict=True))
-    some = ("screw", "bottle", "metal_nut")
-    partial = {name: value if name in some else None for name, value in full.items()}
-    return [(full,), (partial,), (dict.fromkeys(CATEGORIES),)]
-
-
-def _average(row: dict[str, float | None]) -> str:
-    values = [value for value in row.values() if value is not None]
-    if not values:
-        return "-"
-    mean = sum(values) / len(values)
-    return f"{mean:.3f}" if len(values) == len(row) else f"{mean:.3f} ({len(values)}/{len(row)})"
-
-
-def _average_of_what_is_there(row: dict[str, float | None]) -> str:
-    values = [value for value in row.values() if value is not None]
-    return f"{sum(values) / len(values):.3f}" if values else "-"
-
-
-def _average_with_zeros(row: dict[str, float | None]) -> str:
-    return f"{sum(value or 0 for value in row.values()) / len(row):.3f}"
-
-
-# 7.3: mean and spread over seeds ----------------------------------------------------------------
-
-
-def _tables_of_runs() -> list[tuple[pd.DataFrame]]:
-    random = np.random.default_rng(73)
-    tables = []
-    for seeds in (3, 5):
-        difficulty = random.uniform(0.6, 0.95, 6)
-        rows = [
-            {"category": name, "seed": seed, "image_auroc": level + random.normal(0, 0.02)}
-            for seed in range(seeds)
-            for name, level in zip(CATEGORIES[:6], difficulty, strict=True)
-        ]
-        tables.append((pd.DataFrame(rows).sample(frac=1, random_state=seeds, ignore_index=True),))
-    return tables
-
-
-def _by_seed(runs: pd.DataFrame) -> "pd.Series[float]":
-    return runs.groupby("seed")["image_auroc"].mean()
-
-
-def _mean_and_spread(runs: pd.DataFrame) -> tuple[float, float]:
-    averages = _by_seed(runs)
-    return averages.mean(), averages.std()
-
-
-def _spread_of_all_runs(runs: pd.DataFrame) -> tuple[float, float]:
-    return runs["image_auroc"].mean(), runs["image_auroc"].std()
-
-
-def _mean_of_spreads(runs: pd.DataFrame) -> tuple[float, float]:
-    spreads = runs.groupby("category")["image_auroc"].std()
-    return runs["image_auroc"].mean(), spreads.mean()
-
-
-def _divided_by_n(runs: pd.DataFrame) -> tuple[float, float]:
-    averages = _by_seed(runs)
-    return averages.mean(), averages.std(ddof=0)
-
-
-def _over_categories(runs: pd.DataFrame) -> tuple[float, float]:
-    averages = runs.groupby("category")["image_auroc"].mean()
-    return averages.mean(), averages.std()
-
-
-# 7.4: may a finished run stand in for another? --------------------------------------------------
+# 7.1: may a finished run stand in for another? --------------------------------------------------
 
 
 def _pairs() -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -126,46 +55,144 @@ def _same_run(a: dict[str, Any], b: dict[str, Any], facts: tuple[str, ...] = FAC
     return all(a[fact] == b[fact] for fact in facts)
 
 
+# 7.4: how far a mean may fall by chance ---------------------------------------------------------
+
+
+def _references() -> list[tuple[Any, ...]]:
+    random = np.random.default_rng(74)
+    return [(96 + 0.8 * random.standard_normal(n), m) for n, m in ((3, 1), (5, 3), (10, 3))]
+
+
+def _tolerance(values: Any, m: int, **change: Any) -> float:
+    n, s = len(values), float(np.std(values, ddof=change.get("ddof", 1)))
+    factor = student.ppf(change.get("q", 0.95), change.get("df", n - 1))
+    return float(factor * s * np.sqrt(change.get("of_reference", 1 / n) + 1 / m))
+
+
+# 7.6: a gate ------------------------------------------------------------------------------------
+
+Gate = Callable[[pd.DataFrame, pd.DataFrame], tuple[int, list[str]]]
+METRICS = tuple(TABLES)
+NOISE = (0.01, 0.002, 0.015)  # over seeds, of each metric
+HONEST, TRIES = 60, 20  # tables to try a gate on
+DULL = "screw"
+
+
+@cache
+def _toy(number: int, lost: float = 0.0, category: str | None = None) -> pd.DataFrame:
+    """Runs of fifteen categories: number 0 is the reference, of ten seeds, others are of three.
+
+    ``lost`` is taken from the image AUROC of a category, or of all of them.
+    """
+    levels = np.random.default_rng(76)
+    random = np.random.default_rng([76, number])
+    seeds = range(10) if number == 0 else range(10, 13)
+    shape = (len(seeds), len(CATEGORIES), len(METRICS))
+    mean = levels.uniform(0.8, 0.95, shape[1:])
+    noise = levels.uniform(0.8, 1.2, (len(CATEGORIES), 1)) * NOISE
+    values = mean + noise * random.standard_normal(shape)
+    where = slice(None) if category is None else CATEGORIES.index(category)
+    values[:, where, 0] -= lost
+    runs = pd.DataFrame(values.reshape(-1, len(METRICS)), columns=list(METRICS))
+    runs.insert(0, "seed", np.repeat(list(seeds), len(CATEGORIES)))
+    runs.insert(0, "category", list(CATEGORIES) * len(seeds))
+    return runs
+
+
+def _holes() -> list[pd.DataFrame]:
+    """A table that lacks a category, and one with a NaN."""
+    whole = _toy(1)
+    with_nan = whole.copy()
+    with_nan.loc[(whole["category"] == DULL) & (whole["seed"] == 11), "pixel_f1"] = np.nan
+    return [whole[whole["category"] != DULL], with_nan]
+
+
+class _Tried:
+    """A gate, called with copies, as it may spoil its arguments."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    def __call__(self, new: pd.DataFrame) -> tuple[int, list[str]]:
+        code, messages = self.gate(_toy(0).copy(), new.copy())
+        return code, messages
+
+    def fails(self, new: pd.DataFrame) -> bool:
+        return self(new)[0] != 0
+
+    def share(self, tries: int, lost: float = 0.0, category: str | None = None) -> float:
+        """Return in which share of reruns the gate fails."""
+        return sum(self.fails(_toy(1 + i, lost, category)) for i in range(tries)) / tries
+
+    def answers(self) -> bool:
+        for new in (_toy(0), _toy(1, 0.5)):
+            code, messages = self(new)
+            texts = isinstance(messages, list) and all(isinstance(one, str) for one in messages)
+            if type(code) is not int or code not in (0, 1) or not texts or code != bool(messages):
+                return False
+        return self.fails(_toy(1, 0.5))
+
+    def names_what_fell(self) -> bool:
+        _, messages = self(_toy(1, 0.5, DULL))
+        return any(DULL in one and "image_auroc" in one for one in messages)
+
+
+def _tried(answer: Any) -> _Tried | None:
+    if not callable(answer):
+        raise TypeError("expected a function of two tables")
+    if answer(_toy(0).copy(), _toy(1).copy()) in (None, Ellipsis):
+        return None
+    return _Tried(answer)
+
+
+def _gate(
+    reference: pd.DataFrame,
+    new: pd.DataFrame,
+    *,
+    risk: float = 0.01 / 48,
+    cells: bool = True,
+    average: bool = True,
+    both_sides: bool = False,
+    skips_holes: bool = False,
+) -> tuple[int, list[str]]:
+    """A right answer; with options, wrong ones."""
+    messages = []
+    for metric in METRICS:
+        old, now = (
+            runs.pivot(index="seed", columns="category", values=metric)
+            for runs in (reference, new)
+        )
+        now = now.reindex(columns=old.columns)
+        n, m = len(old), len(now)
+        a, b = (
+            np.column_stack([by.to_numpy(), by.mean(axis=1, skipna=skips_holes).to_numpy()])
+            for by in (old, now)
+        )
+        factor = student.ppf(1 - risk, n - 1) * np.sqrt(1 / n + 1 / m)
+        drop = a.mean(0) - b.mean(0)
+        bad = ~((abs(drop) if both_sides else drop) <= factor * a.std(0, ddof=1))
+        bad &= ~np.isnan(drop) if skips_holes else True
+        bad[:-1] &= cells
+        bad[-1] &= average
+        names = [*old.columns, "average"]
+        messages += [f"{names[i]}, {metric}: {drop[i]:.4f} lower" for i in np.flatnonzero(bad)]
+    return int(bool(messages)), messages
+
+
+KIND = (
+    "It returns 0 and an empty list for the reference itself, and 1 and a list of texts when 0.5 "
+    "is lost everywhere."
+)
+PASSES = "At least 95 of 100 honest reruns pass."
+RISES = "A rerun in which every category has risen passes."
+ONE = "A loss of 0.07 in the image AUROC of one category is caught, 95 times in 100."
+ALL = "A loss of 0.012 in the image AUROC of every category is caught, 95 times in 100."
+HOLES = "A table that lacks a category fails, and so does one with a NaN."
+NAMES = "A message names the category and the metric that have fallen."
+
+
 EXERCISES = {
     "7.1": Exercise(
-        reference={"a", "d"},
-        observe=_letters,
-        hint="Two rows compare if they differ in the method alone, not in what is measured, on "
-        "which images, at which size, and who chose the epoch.",
-        mistakes={
-            "Who chose the epoch of each?": {"a", "b"},
-            "On which images was each measured?": {"a", "c"},
-            "At which size are the images read?": {"a", "e"},
-            "Do both rows hold the same metric?": {"a", "f"},
-        },
-    ),
-    "7.2": Exercise(
-        reference=_average,
-        inputs=_rows,
-        hint="Three kinds of rows: all categories, some, none. Count what is there first.",
-        mistakes={
-            "A reader takes this for an average over all categories. What tells them otherwise?": (
-                _average_of_what_is_there
-            ),
-            "A category that nobody measured is not a category with 0.": _average_with_zeros,
-        },
-    ),
-    "7.3": Exercise(
-        reference=_mean_and_spread,
-        inputs=_tables_of_runs,
-        tolerance=1e-6,
-        hint="What would vary if somebody ran the whole table again with another seed? First one "
-        "average for each seed, then what they do.",
-        mistakes={
-            "That is how much the categories differ too, and they always do.": _spread_of_all_runs,
-            "That is the spread of a single category. An average of many spreads less.": (
-                _mean_of_spreads
-            ),
-            "A few seeds are a sample: divide by n - 1.": _divided_by_n,
-            "Grouped by the wrong column: that is the spread over categories.": _over_categories,
-        },
-    ),
-    "7.4": Exercise(
         reference=_same_run,
         inputs=_pairs,
         hint="Compare what a run starts from, all of it, and nothing of what it ends with.",
@@ -187,6 +214,97 @@ EXERCISES = {
             ),
             "Is the recipe the same because the number of epochs is?": lambda a, b: _same_run(
                 a, b, ("epochs", "category", "seed", "versions", "device")
+            ),
+        },
+    ),
+    "7.2": Exercise(
+        reference={"a", "c", "e"},
+        observe=_letters,
+        hint="Stop each of the five after every single operation, the writing in its middle, and "
+        "look at what is called metrics.json then.",
+        mistakes={
+            "A lock keeps other processes out while it is held. It does not finish what its "
+            "holder was writing when it was killed.": {"a", "c"},
+            "Between two disks there is no rename: shutil.move copies, and a copy takes time.": {
+                *("a", "e")
+            },
+            "In d there is no metrics.json for a moment. Is a file that is missing torn?": {
+                *("a", "c", "d", "e")
+            },
+            "In b the name appears in one step, when all is written.": {"a", "b", "c", "e"},
+        },
+    ),
+    "7.3": Exercise(
+        reference={"a", "c", "f"},
+        observe=_letters,
+        hint="Ask of each question what would be drawn anew: the seed, the images, or both?",
+        mistakes={
+            "In c, the images are the same before and after the change: what is drawn anew?": {
+                *("a", "f")
+            },
+            "In e, both models are trained already: no seed is drawn anew. Other images are.": {
+                *("a", "c", "e", "f")
+            },
+            "d asks about other images as well.": {"a", "c", "d", "f"},
+            "In b, the model stays the same, and the images are new.": {"a", "b", "c", "f"},
+            "f fixes the test images. What is left that varies?": {"a", "c"},
+        },
+    ),
+    "7.4": Exercise(
+        reference=_tolerance,
+        inputs=_references,
+        tolerance=1e-6,
+        hint="It is the standard deviation of a difference of two means, times a quantile: see "
+        "section 7.",
+        mistakes={
+            "The reference's mean is uncertain, too: it is of n seeds only.": lambda v, m: (
+                _tolerance(v, m, of_reference=0)
+            ),
+            "s is estimated from a few seeds, so the quantile is Student's and not the "
+            "Gaussian's.": lambda v, m: _tolerance(v, m, df=10**9),
+            "Only a drop is a failure: the quantile is one-sided.": lambda v, m: _tolerance(
+                v, m, q=0.975
+            ),
+            "A few seeds are a sample: divide by n - 1.": lambda v, m: _tolerance(v, m, ddof=0),
+            "n seeds leave n - 1 degrees of freedom.": lambda v, m: _tolerance(v, m, df=len(v)),
+        },
+    ),
+    "7.5": Exercise(
+        reference={"a", "d"},
+        observe=_letters,
+        hint="Two rows compare if they differ in the method alone, not in what is measured, on "
+        "which images, at which size, and who chose the epoch.",
+        mistakes={
+            "Who chose the epoch of each?": {"a", "b"},
+            "On which images was each measured?": {"a", "c"},
+            "At which size are the images read?": {"a", "e"},
+            "Do both rows hold the same metric?": {"a", "f"},
+        },
+    ),
+    "7.6": Exercise(
+        reference=_gate,
+        observe=_tried,
+        hint="Compare means over seeds, category by category and for the average, each with a "
+        "tolerance of its own.",
+        properties={
+            KIND: lambda gate: gate.answers(),
+            PASSES: lambda gate: gate.share(HONEST) <= 0.05,
+            RISES: lambda gate: not gate.fails(_toy(1, -0.04)),
+            ONE: lambda gate: gate.share(TRIES, 0.07, DULL) >= 0.95,
+            ALL: lambda gate: gate.share(TRIES, 0.012) >= 0.95,
+            HOLES: lambda gate: all(map(gate.fails, _holes())),
+            NAMES: lambda gate: gate.names_what_fell(),
+        },
+        mistakes={
+            KIND: lambda reference, new: (bool(_gate(reference, new)[0]), ["dropped"]),
+            PASSES: lambda reference, new: _gate(reference, new, risk=0.05),
+            RISES: lambda reference, new: _gate(reference, new, both_sides=True),
+            ONE: lambda reference, new: _gate(reference, new, cells=False),
+            ALL: lambda reference, new: _gate(reference, new, average=False),
+            HOLES: lambda reference, new: _gate(reference, new, skips_holes=True),
+            NAMES: lambda reference, new: (
+                code := _gate(reference, new)[0],
+                ["a metric has dropped"] * code,
             ),
         },
     ),

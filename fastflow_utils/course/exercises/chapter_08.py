@@ -1,11 +1,13 @@
 """Exercises of notebook 08, your own images."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
-from scipy.stats import beta
+from scipy.stats import betabinom, binom, binomtest
 from torch import Tensor
 
 from fastflow_utils.course.exercises.checking import Exercise
@@ -13,53 +15,21 @@ from fastflow_utils.course.exercises.checking import Exercise
 __all__ = ["EXERCISES"]
 
 
-# 8.1: (1 - rate)(n + 1) is far from a whole number, so that rounding decides nothing
-
-
-def _interval(n: int, rate: float, rank: Callable[[float], int] = math.ceil) -> list[float]:
-    k = min(n, rank((1 - rate) * (n + 1)))
-    return [float(beta.ppf(q, n + 1 - k, k)) for q in (0.05, 0.95)]
-
-
-def _rank_of_n(n: int, rate: float) -> list[float]:
-    k = math.ceil((1 - rate) * n)
-    return [float(beta.ppf(q, n - k, k)) for q in (0.05, 0.95)]
-
-
-def _other_way_round(n: int, rate: float) -> list[float]:
-    low, high = _interval(n, rate)
-    return [1 - high, 1 - low]
-
-
-# 8.2
+# 8.1
 
 
 def _needed(rate: float, confidence: float) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(1 - rate))
 
 
-# 8.4: a drift; none; one wild score at the very beginning, then a drift
+# 8.2
 
 
-def _streams() -> list[tuple[Tensor, float, float, int]]:
-    generator = torch.Generator().manual_seed(84)
-    cases = []
-    for drift, k in [(0.004, 10), (0.0, 8), (0.01, 16)]:
-        scores = 0.6 + 0.05 * torch.randn(80, generator=generator)
-        cases.append((scores + drift * (torch.arange(80) - 40).clamp(min=0), 0.6, 0.05, k))
-    cases[2][0][0] += 0.3
-    return cases
+def _surprise(alarms: int, new: int, n: int, k: int) -> float:
+    return float(betabinom.sf(alarms - 1, new, n + 1 - k, k))
 
 
-def _first(scores: Tensor, limit: float, k: int, shortest: int, back: int = 0) -> int:
-    scores = torch.as_tensor(scores, dtype=torch.float64)
-    for i in range(shortest - 1, len(scores)):
-        if scores[max(0, i - k + 1) : i + 1].mean() > limit:
-            return i - back
-    return -1
-
-
-# 8.5: an answer is judged by what its threshold costs
+# 8.3: an answer is judged by what its threshold costs
 
 
 def _production() -> list[tuple[Any, ...]]:
@@ -97,23 +67,144 @@ def _by_cost(answer: Any) -> list[float] | None:
     return costs
 
 
+# 8.4: no side is half-way between two multiples of 32
+
+
+def _windows(
+    height: int,
+    width: int,
+    defect: float,
+    *,
+    shared: int = 64,
+    most: float = 1.0,
+    covered: int = 12,
+) -> int:
+    scale = min(most, covered / defect)
+    sides = [32 * round(scale * length / 32) for length in (height, width)]
+    rows, columns = (1 + max(0, math.ceil((side - 256) / (256 - shared))) for side in sides)
+    return rows * columns
+
+
+# 8.5: a drift up; none; one down after a wild score at the very beginning
+
+
+def _streams() -> list[tuple[Tensor, float, float, int]]:
+    generator = torch.Generator().manual_seed(84)
+    cases = []
+    for drift, k in [(0.004, 10), (0.0, 8), (-0.01, 16)]:
+        scores = 0.6 + 0.05 * torch.randn(80, generator=generator)
+        cases.append((scores + drift * (torch.arange(80) - 40).clamp(min=0), 0.6, 0.05, k))
+    cases[2][0][0] += 0.3
+    return cases
+
+
+def _first(
+    scores: Tensor, mean: float, margin: float, k: int, shortest: int = 0, back: int = 0
+) -> int:
+    scores = torch.as_tensor(scores, dtype=torch.float64)
+    for i in range((shortest or k) - 1, len(scores)):
+        if abs(scores[max(0, i - k + 1) : i + 1].mean().item() - mean) > margin:
+            return i - back
+    return -1
+
+
+def _upwards(scores: Tensor, mean: float, std: float, k: int) -> int:
+    highest = torch.as_tensor(scores, dtype=torch.float64).unfold(0, k, 1).mean(1)
+    above = (highest > mean + 3 * std / k**0.5).nonzero()[:, 0]
+    return int(above[0]) + k - 1 if len(above) else -1
+
+
+# 8.6: a split of parts that each have several pictures, and a table of results
+
+
+def _whole_parts(parts: Any, seed: int, share: float = 0.4) -> tuple[Any, Any]:
+    parts = np.asarray(parts)
+    every = np.random.default_rng(seed).permutation(np.unique(parts))
+    is_out = np.isin(parts, every[: round(share * len(every))])
+    return np.flatnonzero(~is_out), np.flatnonzero(is_out)
+
+
+def _pictures(parts: Any, seed: int) -> tuple[Any, Any]:
+    order = np.random.default_rng(seed).permutation(len(parts))
+    held_out = round(0.4 * len(parts))
+    return order[held_out:], order[:held_out]
+
+
+def _counted(*alarms: int, new: int = 40) -> pd.DataFrame:
+    ends = [binomtest(count, new).proportion_ci(method="wilson") for count in alarms]
+    rows = [(c, new, end.low, end.high) for c, end in zip(alarms, ends, strict=True)]
+    return pd.DataFrame(rows, ROWS, COLUMNS)
+
+
+ROWS, COLUMNS = ["by picture", "by part"], ["alarms", "new", "low", "high"]
+GROUPS = [np.repeat(np.arange(20), 3), np.tile([7, 3, 5, 1, 9, 2, 8, 4], 4), np.arange(30) // 2]
+
+
+def _worked(answer: Any) -> dict[str, Any] | None:
+    """Return what the learner's split does to some pictures, and the learner's table."""
+    if not isinstance(answer, Mapping) or set(answer) != {"split", "result"}:
+        raise TypeError("expected a dict with the keys split and result")
+    split, result = answer["split"], answer["result"]
+    if split is None or result is None:
+        return None
+    if not callable(split):
+        raise TypeError("split is to be a function of parts and seed")
+    if not isinstance(result, pd.DataFrame):
+        raise TypeError("result is to be a pandas table")
+    if missing := [name for name in ROWS if name not in result.index]:
+        raise KeyError(f"result has no row {missing[0]!r}")
+    if missing := [name for name in COLUMNS if name not in result.columns]:
+        raise KeyError(f"result has no column {missing[0]!r}")
+    table = result.loc[ROWS, COLUMNS].astype(float)
+    splits = []
+    for parts in GROUPS:
+        for seed in (0, 1):
+            both = split(parts.copy(), seed)
+            if both is None or both is ...:
+                return None
+            learn, out = (np.asarray(half).astype(int).ravel() for half in both)
+            splits.append((parts, learn, out))
+    return {"splits": splits, "table": table}
+
+
+def _is_complete(seen: dict[str, Any]) -> bool:
+    return all(
+        sorted([*learn, *out]) == list(range(len(parts))) for parts, learn, out in seen["splits"]
+    )
+
+
+def _is_by_part(seen: dict[str, Any]) -> bool:
+    return not any({*parts[learn]} & {*parts[out]} for parts, learn, out in seen["splits"])
+
+
+def _is_two_in_five(seen: dict[str, Any]) -> bool:
+    return all(0.3 <= len(out) / len(parts) <= 0.5 for parts, _, out in seen["splits"])
+
+
+def _follows_the_seed(seen: dict[str, Any]) -> bool:
+    pairs = zip(seen["splits"][::2], seen["splits"][1::2], strict=True)
+    return any(sorted(one[2]) != sorted(other[2]) for one, other in pairs)
+
+
+def _is_counted(seen: dict[str, Any]) -> bool:
+    table = seen["table"]
+    fits = (table["alarms"] >= 0) & (table["alarms"] <= table["new"]) & (table["new"] >= 20)
+    return bool(fits.all() and (table["alarms"] % 1 == 0).all())
+
+
+def _has_intervals(seen: dict[str, Any]) -> bool:
+    """Whether the ends are about those of Wilson's interval: any usual 95 % interval is."""
+    for row in seen["table"].itertuples():
+        test = binomtest(int(row.alarms), int(row.new)).proportion_ci(method="wilson")
+        if not (abs(row.low - test.low) < 0.04 and abs(row.high - test.high) < 0.04):
+            return False
+    return True
+
+
+SPLIT_OF_PARTS = {"split": _whole_parts, "result": _counted(9, 3)}
+
 EXERCISES = {
     "8.1": Exercise(
-        reference=_interval,
-        inputs=lambda: [(25, 0.1), (48, 0.07), (130, 0.02), (6, 0.1)],
-        hint="First the rank k of section 6, then the quantiles 0.05 and 0.95 of "
-        "Beta(n + 1 - k, k).",
-        mistakes={
-            "Is that the rate above the threshold, or the rate below it?": _other_way_round,
-            "Which way is the rank rounded, so that the rate is not exceeded?": (
-                lambda n, rate: _interval(n, rate, math.floor)
-            ),
-            "The new picture takes part in the ranking: how many are there with it?": (
-                lambda n, rate: _rank_of_n(n, rate) if (1 - rate) * n < n - 1 else [0.0, 0.0]
-            ),
-        },
-    ),
-    "8.2": Exercise(
         reference=_needed,
         inputs=lambda: [(0.03, 0.95), (0.1, 0.99), (0.002, 0.9), (0.2, 0.95)],
         hint="At the rate in question, how probable are n pictures without an alarm? That must "
@@ -133,44 +224,27 @@ EXERCISES = {
             ),
         },
     ),
+    "8.2": Exercise(
+        reference=_surprise,
+        inputs=lambda: [(3, 12, 40, 37), (0, 30, 40, 37), (9, 25, 19, 18), (5, 200, 99, 90)],
+        hint="At least `alarms` is more than `alarms` - 1. Which are the two parameters of the "
+        "Beta distribution of section 5, and in which order?",
+        mistakes={
+            "At least so many, or more than so many?": (
+                lambda alarms, new, n, k: betabinom.sf(alarms, new, n + 1 - k, k)
+            ),
+            "Is that the rate above the threshold, or the rate below it?": (
+                lambda alarms, new, n, k: betabinom.sf(alarms - 1, new, k, n + 1 - k)
+            ),
+            "The threshold comes from n pictures, so its rate is not known: is it fixed here?": (
+                lambda alarms, new, n, k: binom.sf(alarms - 1, new, (n + 1 - k) / (n + 1))
+            ),
+            "So many alarms or more: is that the probability, or the probability of fewer?": (
+                lambda alarms, new, n, k: betabinom.cdf(alarms - 1, new, n + 1 - k, k)
+            ),
+        },
+    ),
     "8.3": Exercise(
-        reference=lambda field, defect, stride: 32 * math.ceil(stride * field / defect / 32),
-        inputs=lambda: [(100, 0.7, 4), (90, 1.1, 4), (60, 1.3, 8), (250, 5.2, 16)],
-        hint="How many pixels does a millimetre get at an image size of s? And how many the "
-        "defect?",
-        mistakes={
-            "Large enough, but is it a multiple of 32?": (
-                lambda field, defect, stride: math.ceil(stride * field / defect)
-            ),
-            "Is the defect still a stride wide after your rounding?": (
-                lambda field, defect, stride: 32 * math.floor(stride * field / defect / 32)
-            ),
-            "Must the defect cover a pixel, or a stride?": (
-                lambda field, defect, stride: 32 * math.ceil(field / defect / 32)
-            ),
-        },
-    ),
-    "8.4": Exercise(
-        reference=lambda scores, mean, std, k: _first(scores, mean + 3 * std / k**0.5, k, k),
-        inputs=_streams,
-        hint="For every picture from the k-th on: the mean of the k scores that end with it, "
-        "against the limit of section 11.",
-        mistakes={
-            "How much steadier than one score is the mean of k?": (
-                lambda scores, mean, std, k: _first(scores, mean + 3 * std, k, k)
-            ),
-            "What may be said before k scores are there?": (
-                lambda scores, mean, std, k: _first(scores, mean + 3 * std / k**0.5, k, 1)
-            ),
-            "Where do the k scores end: at which picture does the alarm ring?": (
-                lambda scores, mean, std, k: _first(scores, mean + 3 * std / k**0.5, k, k, k - 1)
-            ),
-            "Does the standard deviation fall with k, or more slowly?": (
-                lambda scores, mean, std, k: _first(scores, mean + 3 * std / k, k, k)
-            ),
-        },
-    ),
-    "8.5": Exercise(
         reference=_cheapest,
         observe=_by_cost,
         hint="Yours is not the cheapest: it was judged by cost(t) of section 6. Between two "
@@ -195,6 +269,74 @@ EXERCISES = {
             "Nothing is missed, but what do the false alarms cost?": (
                 lambda good, anomalous, share, miss, alarm: anomalous.min().item()
             ),
+        },
+    ),
+    "8.4": Exercise(
+        reference=_windows,
+        inputs=lambda: [(3000, 4000, 40), (1080, 1920, 24), (600, 800, 10), (480, 6000, 15)],
+        hint="First the factor, then both sides as read, then how many windows each side takes: "
+        "the first covers 256 pixels, and each further one at most 192 new ones.",
+        mistakes={
+            "Windows share 64 pixels: how far is one from the next?": (
+                lambda height, width, defect: _windows(height, width, defect, shared=0)
+            ),
+            "A small defect is no reason to enlarge a picture.": (
+                lambda height, width, defect: _windows(height, width, defect, most=math.inf)
+            ),
+            "How many pixels is the defect to cover as read?": (
+                lambda height, width, defect: _windows(height, width, defect, covered=4)
+            ),
+            "Are the pictures shrunk before they are cut?": (
+                lambda height, width, defect: _windows(height, width, 12)
+            ),
+        },
+    ),
+    "8.5": Exercise(
+        reference=lambda scores, mean, std, w: _first(scores, mean, 3 * std / w**0.5, w),
+        inputs=_streams,
+        hint="For every picture from the w-th on: the mean of the w scores that end with it, "
+        "against both limits of section 11.",
+        mistakes={
+            "How much less than one score does the mean of w vary?": (
+                lambda scores, mean, std, w: _first(scores, mean, 3 * std, w)
+            ),
+            "What may be said before w scores are there?": (
+                lambda scores, mean, std, w: _first(scores, mean, 3 * std / w**0.5, w, 1)
+            ),
+            "Where do the w scores end: at which picture does the alarm ring?": (
+                lambda scores, mean, std, w: _first(scores, mean, 3 * std / w**0.5, w, w, w - 1)
+            ),
+            "Does the standard deviation fall with w, or more slowly?": (
+                lambda scores, mean, std, w: _first(scores, mean, 3 * std / w, w)
+            ),
+            "Scores may drift downwards, too.": _upwards,
+        },
+    ),
+    "8.6": Exercise(
+        reference=SPLIT_OF_PARTS,
+        observe=_worked,
+        hint="Choose parts, then take all pictures of each; count alarms among the new parts, and "
+        "give each rate its interval, as `shares` does.",
+        properties={
+            "every picture is in one of the two groups, once": _is_complete,
+            "no part has pictures in both groups": _is_by_part,
+            "about two in five pictures are held out": _is_two_in_five,
+            "another seed holds out other parts": _follows_the_seed,
+            "result counts alarms among 20 new pictures or more, for both splits": _is_counted,
+            "low and high are the ends of a 95 % interval of the rate": _has_intervals,
+        },
+        mistakes={
+            "every picture is in one of the two groups, once": SPLIT_OF_PARTS
+            | {"split": lambda parts, seed: (np.arange(len(parts)), _whole_parts(parts, seed)[1])},
+            "no part has pictures in both groups": SPLIT_OF_PARTS | {"split": _pictures},
+            "about two in five pictures are held out": SPLIT_OF_PARTS
+            | {"split": lambda parts, seed: _whole_parts(parts, seed, 0.1)},
+            "another seed holds out other parts": SPLIT_OF_PARTS
+            | {"split": lambda parts, seed: _whole_parts(parts, 0)},
+            "result counts alarms among 20 new pictures or more, for both splits": SPLIT_OF_PARTS
+            | {"result": _counted(9, 3).assign(alarms=[0.225, 0.075])},
+            "low and high are the ends of a 95 % interval of the rate": SPLIT_OF_PARTS
+            | {"result": _counted(9, 3).assign(low=[0.225, 0.075], high=[0.225, 0.075])},
         },
     ),
 }

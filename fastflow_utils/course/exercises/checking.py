@@ -181,7 +181,8 @@ def _numeric_difference(yours: Any, right: Any, tolerance: float) -> str | None:
         return "yours holds a number where there is none"
     with np.errstate(invalid="ignore"):
         distance = np.where(mine == expected, 0, np.abs(mine - expected))
-        excess = np.nan_to_num(distance / (1 + np.abs(expected)), nan=0, posinf=math.inf)
+    distance = np.nan_to_num(distance, nan=0, posinf=math.inf)  # nan by now: in both
+    excess = distance / (1 + np.nan_to_num(np.abs(expected), posinf=0))
     if excess.max() <= tolerance:
         return None
     if mine.ndim == 0:

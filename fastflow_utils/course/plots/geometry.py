@@ -7,11 +7,15 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.patches import ConnectionPatch
 from torch import Tensor
 
+from fastflow_utils.course.plots.boxes import INK
 from fastflow_utils.course.plots.style import panels
+
+LINES = 16  # at most so many cells are drawn with lines, across and up
 
 __all__ = ["cell_areas", "change_of_variables", "jacobian", "mesh", "planes", "square"]
 
@@ -45,7 +49,10 @@ def cell_areas(corners: Tensor) -> Tensor:
 
 
 def mesh(axes: Axes, corners: Tensor, values: Tensor, **options: Any) -> QuadMesh:
-    """Draw a grid of cells, wherever their corners have come to, and return what was drawn.
+    """Draw a grid of cells, wherever their corners have come to, and return the coloured cells.
+
+    Lines are drawn around every cell, but never more than 16 cells across: more would hide the
+    colours.
 
     Args:
         axes: Where to draw.
@@ -53,9 +60,16 @@ def mesh(axes: Axes, corners: Tensor, values: Tensor, **options: Any) -> QuadMes
         values: What the cells' colours show, (R, C).
         **options: Of matplotlib's ``Axes.pcolormesh``, such as ``vmin`` and ``vmax``.
     """
-    lines: dict[str, Any] = {"edgecolors": (1, 1, 1, 0.6), "linewidth": 0.3}
     axes.set_aspect("equal")
-    return axes.pcolormesh(*corners.unbind(-1), values, **lines | options)
+    x, y = np.moveaxis(corners.numpy(), -1, 0)
+    cells = axes.pcolormesh(x, y, values.numpy(), edgecolors="none", **options)
+    step = -(-(max(corners.shape[:2]) - 1) // LINES)
+    lines = [*corners[::step], *corners[:, ::step].unbind(1)]
+    axes.add_collection(
+        LineCollection([line.numpy() for line in lines], colors=(0, 0, 0, 0.45), linewidths=0.5),
+        autolim=False,
+    )
+    return cells
 
 
 def planes(
@@ -63,7 +77,7 @@ def planes(
     pictures: Mapping[str, Tensor | tuple[Tensor, Tensor, str]],
     x: tuple[float, float] = (-3, 3),
     y: tuple[float, float] = (-3, 3),
-    columns: int = 4,
+    columns: int = 2,
 ) -> Figure:
     """Show clouds of points and coloured grids of the plane side by side.
 
@@ -75,38 +89,56 @@ def planes(
         y: The same for the second coordinate.
         columns: How many stand in one row.
     """
-    width, rows = min(10.4 / columns, 4.2), -(-len(pictures) // columns)
-    height = 1.3 + (width - 0.4) * (y[1] - y[0]) / (x[1] - x[0])
-    figure = Figure((columns * width, rows * height), dpi=80, layout="constrained")
+    rows = -(-len(pictures) // columns)
+    width, bars = 2.5, [isinstance(picture, tuple) for picture in pictures.values()]
+    height = 0.62 + (width - 0.35) * (y[1] - y[0]) / (x[1] - x[0])
+    beside = sum(0.9 * any(bars[column::columns]) for column in range(columns))
+    size = (columns * width + beside + 0.3, rows * height + 0.5)
+    figure = Figure(size, dpi=80, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for panel, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
         panel.set_title(name)
         if isinstance(picture, Tensor):
-            panel.scatter(picture[:, 0], picture[:, 1], s=2, linewidths=0)
+            panel.scatter(picture[:, 0], picture[:, 1], s=3, linewidths=0, color=INK)
         else:
             corners, values, label = picture
-            fine = len(values) > 100  # lines would hide cells as small as these
-            cells = mesh(panel, corners, values, **{"edgecolors": "none"} if fine else {})
-            figure.colorbar(cells, ax=panel, label=label, orientation="horizontal")
+            if len(values) > 100:  # the values are the picture, the grid is not
+                panel.set_aspect("equal")
+                cells = panel.pcolormesh(*corners.unbind(-1), values, edgecolors="none")
+            else:
+                cells = mesh(panel, corners, values)
+            place = panel.inset_axes((1.05, 0, 0.06, 1))  # as high as its picture
+            figure.colorbar(cells, cax=place, label=label)
         panel.set(aspect="equal", xlim=x, ylim=y)
+    for panel in axes.flat[len(pictures) :]:
+        panel.axis("off")
     for panel in axes[-1]:
         panel.set_xlabel("first coordinate")
     for panel in axes[:, 0]:
-        panel.set_ylabel("second coordinate")
+        panel.set_ylabel("second\ncoordinate")
     figure.suptitle(heading)
     return figure
 
 
 def jacobian(J: Tensor, split: int) -> Figure:
     """Show the Jacobian (N, N) of a coupling whose first ``split`` dimensions are x_a."""
-    figure, [axes] = panels("A coupling's Jacobian is triangular", width=5, height=4)
-    picture = axes.imshow(J, cmap="vlag", vmin=-2, vmax=2)
+    figure, [axes] = panels("A coupling's Jacobian is triangular", width=5.4, height=4.4)
+    limit = float(J.abs().max())
+    picture = axes.imshow(J, cmap="PRGn", vmin=-limit, vmax=limit)
     axes.axhline(split - 0.5, color="black", linewidth=0.8)
     axes.axvline(split - 0.5, color="black", linewidth=0.8)
     middles = [split / 2, (split + len(J)) / 2]
     axes.set_xticks(middles, ["$x_a$", "$x_b$"])
     axes.set_yticks(middles, ["$z_a$", "$z_b$"])
     axes.set(xlabel="dimension of x", ylabel="dimension of z")
+    n = len(J)
+    for x, y, words in [  # where the block has room
+        (0.05 * split, 0.93 * split, "identity"),
+        ((split + n) / 2, split / 2, "0"),
+        (n - 0.03 * (n - split) - 0.5, split + 0.1 * (n - split), "$e^{s}$"),
+    ]:
+        aside = {"identity": "left", "0": "center"}.get(words, "right")
+        axes.text(x, y, words, ha=aside, va="center", fontsize=13)
     figure.colorbar(picture, label=r"$\partial z / \partial x$")
     return figure
 
@@ -120,6 +152,8 @@ def change_of_variables(
     parts: int = 8,
 ) -> Figure:
     """Show a map between two axes, and how it carries one density to the other.
+
+    Guide lines lead from the borders of the coloured parts on the z axis to the curve and down.
 
     Args:
         x: Increasing, (N,).
@@ -140,6 +174,11 @@ def change_of_variables(
         left.fill_betweenx(z[part], p_z[part], color=shade)
         below.fill_between(x[part], p_x[part], color=shade)
         curve.plot(x[part], z[part], color=shade, linewidth=4)
+        if i:
+            first = int(part.nonzero()[0])
+            here = float(x[first]), float(z[first])
+            _guide(figure, curve, here, left, (0, here[1]))
+            _guide(figure, curve, here, below, (here[0], 0))
     below.hist(samples, 150, density=True, histtype="step", color="black", label="samples")
     below.legend()
     left.set(xlabel="density $p_Z$", ylabel="$z$", ylim=(-3, 3))
@@ -147,7 +186,16 @@ def change_of_variables(
     left.tick_params(labelbottom=True)
     below.tick_params(labelleft=True)
     shown = x[z.abs() <= 3]
-    below.set(xlabel="$x$", ylabel="density $p_X$", xlim=(shown[0], shown[-1]))
-    curve.set_title("Steep map, dense x: equal colours, equal probability")
+    below.set(xlabel="$x$", ylabel="density $p_X$", xlim=(float(shown[0]), float(shown[-1])))
+    curve.set_title("A steep map makes x denser:\nequal colours, equal probability")
     corner.axis("off")
     return figure
+
+
+def _guide(
+    figure: Figure, one: Axes, start: tuple[float, float], other: Axes, end: tuple[float, float]
+) -> None:
+    """Draw a thin line from a point of one panel to a point of another."""
+    line = ConnectionPatch(start, end, "data", axesA=one, axesB=other, color="0.55", linewidth=0.8)
+    line.set_in_layout(False)
+    figure.add_artist(line)

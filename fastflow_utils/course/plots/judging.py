@@ -19,9 +19,11 @@ from scipy.stats import beta
 from skimage import measure
 from torch import Tensor
 
-from fastflow_utils.course.plots.grids import image_grid
+from fastflow_utils.course.plots.grids import heat_bar, image_grid
 from fastflow_utils.course.plots.style import (
+    HELD_OUT_COLOUR,
     OTHER_COLOURS,
+    TRAIN_COLOUR,
     one_panel,
     panels,
     plain,
@@ -80,7 +82,8 @@ def gallery(evaluation: Evaluation, indices: Sequence[int] | None = None) -> Fig
         pictures.append(row)
     rows = [f"{data.defects[i]}\nscore {evaluation.scores[i]:.2f}" for i in indices]
     columns = list(pictures[0])
-    return image_grid([list(row.values()) for row in pictures], columns, rows, data.title)
+    grid = [list(row.values()) for row in pictures]
+    return heat_bar(image_grid(grid, columns, rows, data.title))
 
 
 def score_histogram(evaluation: Evaluation) -> Figure:
@@ -147,46 +150,57 @@ def pairs(evaluation: Evaluation) -> Figure:
 def overlaps(evaluation: Evaluation) -> Figure:
     """Show how much is found at each false-positive rate: of pixels, of regions, of images.
 
-    The areas over the two shaded ranges are what AUPRO and AUPIMO measure, except that AUPRO's is
-    over a linear axis.
+    Two panels, as there are two rates: left over all normal pixels, with the curves whose areas
+    are pixel AUROC and, over the shaded range, AUPRO; right over the pixels of good images alone,
+    on a logarithmic axis, with the curve of each anomalous image and the mean of all, whose height
+    over the shaded range is AUPIMO.
     """
     maps, masks = (one[:, 0].numpy() for one in (evaluation.maps, evaluation.masks))
     everywhere = np.ones(maps.shape[1:], bool)
     inside = everywhere if evaluation.inside is None else evaluation.inside.numpy()
-    normal_pixels = maps[~masks & inside]
-    good = evaluation.labels.numpy() == 0
     bad = np.flatnonzero(masks.any((1, 2)))
-    defects = [maps[i][masks[i]] for i in bad]
     regions = [
         maps[i][numbers == k]
         for i in bad
         for numbers in [measure.label(masks[i], connectivity=2)]
         for k in range(1, numbers.max() + 1)
     ]
-    fpr = np.geomspace(1e-5, 1, 200)
     metrics = evaluation.metrics()
-    figure, axes = one_panel(
-        f"{evaluation.dataset.title}: the same maps, by three standards\n"
-        f"pixel AUROC {metrics['pixel_auroc']:.3f}, AUPRO {metrics['aupro']:.3f}, "
-        f"AUPIMO {metrics['aupimo']:.3f}\n"
+    figure, (left, right) = panels(
+        f"pixel AUROC {metrics['pixel_auroc']:.3f},\nAUPRO {metrics['aupro']:.3f}",
+        f"AUPIMO {metrics['aupimo']:.3f}\n",
+        width=3.7,
+        height=3.9,
     )
-    figure.set_size_inches(7, 4.4)
-    for name, groups, normal, style in [
-        ("of all defective pixels (pixel AUROC)", [maps[masks]], normal_pixels, "-"),
-        ("of a region (AUPRO)", regions, normal_pixels, "--"),
-        ("of an image's defect (AUPIMO)", defects, maps[good][:, inside], ":"),
-    ]:
-        normal = np.sort(normal, axis=None)[::-1]
-        threshold = normal[(fpr * (len(normal) - 1)).astype(int)]
-        found = np.mean([[(group >= t).mean() for t in threshold] for group in groups], axis=0)
-        axes.plot(fpr, found, style, linewidth=2.5, label=name)
-    for (low, high), name in [((1e-5, 1e-4), "AUPIMO"), ((1e-5, 0.3), "AUPRO")]:
-        axes.axvspan(low, high, color="grey", alpha=0.12)
-        axes.text((low * high) ** 0.5 if name == "AUPIMO" else 0.3, 1.02, name, ha="center")
-    axes.set(xscale="log", xlim=(1e-5, 1), ylim=(0, 1.0))
-    axes.set(xlabel="false-positive rate (share of normal pixels)", ylabel="share found")
-    axes.legend(loc="upper left")
+    fpr = np.linspace(0, 1, 501)
+    normal = maps[~masks & inside]
+    curves = {"of all pixels (AUROC)": [maps[masks]], "of a region (AUPRO)": regions}
+    for (name, groups), style in zip(curves.items(), ("-", "--"), strict=True):
+        left.plot(fpr, _found(groups, normal, fpr).mean(0), style, linewidth=2.5, label=name)
+    left.axvspan(0, 0.3, color="grey", alpha=0.15, linewidth=0, label="range of AUPRO")
+    left.set(xlim=(0, 1), xlabel="FPR, of all normal pixels", ylabel="share found")
+    left.legend(loc="lower right")
+    fpr = np.geomspace(1e-6, 1e-2, 200)
+    good = maps[evaluation.labels.numpy() == 0][:, inside]
+    found = _found([maps[i][masks[i]] for i in bad], good, fpr)
+    thin: dict[str, Any] = {"color": ANOMALOUS_COLOUR, "linewidth": 0.8, "alpha": 0.6}
+    right.plot(fpr, found.T, **thin, label=["of one image's defect", *[""] * (len(found) - 1)])
+    right.plot(fpr, found.mean(0), color="black", linewidth=2.5, label="mean of these")
+    right.axvspan(1e-5, 1e-4, color="grey", alpha=0.15, linewidth=0, label="range of AUPIMO")
+    right.set(xscale="log", xlim=(1e-6, 1e-2), xlabel="FPR, of good images' pixels")
+    right.legend(loc="upper left", borderaxespad=0, fontsize=9.5)
+    for axes in (left, right):
+        axes.set_ylim(0, 1.02)
+        sns.despine(ax=axes)
+    figure.suptitle(plain(f"{evaluation.dataset.title}: the same maps, by three metrics"))
     return figure
+
+
+def _found(groups: Sequence[np.ndarray], normal: np.ndarray, fpr: np.ndarray) -> np.ndarray:
+    """Return the share of each group that is found at each rate of the normal ones, (G, K)."""
+    highest = np.sort(normal, axis=None)[::-1]
+    threshold = highest[(fpr * (len(highest) - 1)).astype(int)]
+    return np.array([[(group >= t).mean() for t in threshold] for group in groups])
 
 
 def strips(scores: Mapping[str, Tensor], labels: Tensor, heading: str = "") -> Figure:
@@ -251,24 +265,29 @@ def differences(
         xlabel: Which figure the differences are of.
     """
     rows = np.arange(len(pairs))
-    height = 1.85 + 0.36 * len(rows)
-    figure = Figure(figsize=(8.5, height), dpi=80)
+    height = 1.85 + 0.46 * len(rows)
+    figure = Figure(figsize=(5.5, height), dpi=80)  # narrow: it is read on phones, too
     figure.set_layout_engine("none")
-    axes = figure.add_axes((0.3, 0.65 / height, 0.58, 1 - 1.65 / height))
+    axes = figure.add_axes((0.36, 0.65 / height, 0.6, 1 - 1.65 / height))
     names = list(dict.fromkeys(pairs.columns.get_level_values(0)))
     for number, name in enumerate(names):
         values = pairs[name].to_numpy()
         own_rows = rows[:, None] + 0.22 * (number - (len(names) - 1) / 2)
         y = np.broadcast_to(own_rows, values.shape).ravel()
-        style: Any = {"marker": "osD^vP"[number % 6], "color": OTHER_COLOURS[number % 6]}
-        axes.plot(values.ravel(), y, ls="", ms=5, alpha=0.8, label=name, **style)
-    reach = (summary["high"] - summary["mean"]).fillna(0)
+        style: Any = {"marker": "osD^vP"[number % 6], "color": OTHER_COLOURS[3]}
+        style |= {"markerfacecolor": "white"} if number % 2 else {}
+        axes.plot(values.ravel(), y, ls="", ms=5, label=name, **style)
+    ends = [summary["mean"] - summary["low"], summary["high"] - summary["mean"]]
+    reach = np.clip(np.nan_to_num(np.array(ends, dtype=float)), 0, None)
     axes.errorbar(summary["mean"], rows, xerr=reach, fmt="k|", ms=14, lw=2, capsize=4, zorder=3)
     axes.axvline(0, color="black", ls=":", lw=1)
-    axes.set(yticks=rows, yticklabels=pairs.index, ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    axes.set(yticks=rows - 0.17, yticklabels=pairs.index, ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xlabel=xlabel)
+    axes.tick_params(axis="y", length=0)
+    beneath: Any = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
     for row, verdict in enumerate(summary["verdict"]):
-        axes.text(1.02, row, verdict, transform=axes.get_yaxis_transform(), va="center")
-    axes.locator_params(axis="x", nbins=6)  # or their numbers run into each other
+        axes.text(-0.02, row + 0.21, verdict, fontsize=9.5, style="italic", **beneath)
+    axes.locator_params(axis="x", nbins=5)  # or their numbers run into each other
     axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     figure.suptitle(plain(heading), y=1 - 0.08 / height, va="top")
     sns.despine(ax=axes)
@@ -279,12 +298,15 @@ def training_curve(history: pd.DataFrame) -> Figure:
     """Show the negative log-likelihood of each level, and of held-out images, over the epochs."""
     figure, axes = one_panel("training")
     levels = [name for name in history.columns if name.startswith("nll_")]
-    for name in levels:
-        axes.plot(
-            history["epoch"], history[name], "o-", label=f"level {name.removeprefix('nll_')}"
-        )
-    axes.plot(history["epoch"], history["nll"], "k--", label="mean")
-    axes.plot(history["epoch"], history["held_out_nll"], "k:", label="mean, held out")
+    for name, marker in zip(levels, cycle("os^Dv")):
+        level = name.removeprefix("nll_")
+        style: dict[str, Any] = {"color": TRAIN_COLOUR, "marker": marker, "markersize": 4}
+        axes.plot(history["epoch"], history[name], ":", label=f"level {level}", **style)
+    for name, label, shade in [
+        ("nll", "mean, training", TRAIN_COLOUR),
+        ("held_out_nll", "mean, held out", HELD_OUT_COLOUR),
+    ]:
+        axes.plot(history["epoch"], history[name], color=shade, linewidth=3, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="negative log-likelihood\n(nats per dimension)")
     axes.legend()

@@ -5,6 +5,7 @@ from fastflow_utils.course.widgets.changes import (
     CHANGES,
     change_figure,
     explore_changes,
+    posed,
     try_changes,
 )
 from fastflow_utils.course.widgets.epochs import (
@@ -12,6 +13,7 @@ from fastflow_utils.course.widgets.epochs import (
     epoch_figure,
     epoch_strip,
     explore_epochs,
+    gain_figure,
     length_figure,
     quantile_figure,
 )
@@ -44,8 +46,10 @@ __all__ = [
     "feature_figure",
     "flow_figure",
     "flow_strip",
+    "gain_figure",
     "length_figure",
     "mixture_figure",
+    "posed",
     "quantile_figure",
     "try_changes",
     "walk_through",

@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 import ipywidgets
 import torch
-from kornia.geometry import hflip, rotate, translate
+from kornia.geometry import hflip
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fastflow_utils.course.plots import GOOD_COLOUR, OTHER_COLOURS, colour, show
+from fastflow_utils.course.plots import GOOD_COLOUR, colour, outline, show
 from fastflow_utils.course.widgets.explore import explore
+from fastflow_utils.data.sample_set import restage
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.maps import blur
 
@@ -21,6 +24,7 @@ __all__ = [
     "Changed",
     "change_figure",
     "explore_changes",
+    "posed",
     "try_changes",
 ]
 
@@ -39,6 +43,13 @@ class Change:
     amounts: tuple[float, ...]
     unit: str
 
+    def text(self, amount: float) -> str:
+        """Return an amount with its unit: "1 pixel", "2 pixels"."""
+        unit = self.unit
+        if amount == 1:
+            unit = unit.replace("pixels", "pixel").replace("times", "time")
+        return f"{amount:g} {unit}"
+
 
 class Changed(NamedTuple):
     """An image in every amount of one change, and what a detector says to it."""
@@ -55,7 +66,7 @@ class Changed(NamedTuple):
         """Return the smallest amount from which on all are called anomalous, or "none"."""
         quiet = (self.scores < threshold).nonzero()[:, 0].tolist()
         later = self.change.amounts[max(quiet, default=-1) + 1 :]
-        return f"{later[0]:g} {self.change.unit}" if later else "none"
+        return self.change.text(later[0]) if later else "none"
 
 
 def _darker(image: Tensor, percent: float) -> Tensor:
@@ -66,14 +77,6 @@ def _darker(image: Tensor, percent: float) -> Tensor:
 def _warmer(image: Tensor, percent: float) -> Tensor:
     light = torch.tensor([1 + percent / 100, 1, 1 - percent / 100])[:, None, None]
     return (image * light ** (1 / 2.2)).clamp(0, 1)
-
-
-def _turned(image: Tensor, degrees: float) -> Tensor:
-    return rotate(image, image.new_full((len(image),), degrees), padding_mode="border")
-
-
-def _shifted(image: Tensor, pixels: float) -> Tensor:
-    return translate(image, image.new_full((len(image), 2), pixels), padding_mode="border")
 
 
 def _spotted(image: Tensor, pixels: float) -> Tensor:
@@ -91,9 +94,8 @@ def _mirrored(image: Tensor, times: float) -> Tensor:
     return hflip(image) if times else image
 
 
+TURNS, SHIFTS = (0, 4, 8, 12, 16), (0, 4, 8, 12, 16)
 CHANGES: dict[str, Change] = {
-    "turned": Change(_turned, (0, 1, 2, 4, 6, 8, 12, 20), "degrees"),
-    "shifted": Change(_shifted, (0, 2, 4, 6, 8, 12, 16, 24), "pixels"),
     "less light": Change(_darker, (0, 5, 10, 20, 30, 40, 50, 70), "% less"),
     "warmer light": Change(_warmer, (0, 2, 4, 7, 10, 15, 20, 30), "% more red, less blue"),
     "out of focus": Change(blur, (0, 0.3, 0.5, 0.7, 1, 1.5, 2, 3), "pixels (sigma)"),
@@ -101,7 +103,37 @@ CHANGES: dict[str, Change] = {
     "mirrored": Change(_mirrored, (0, 1), "times"),
 }
 """Changes that can happen to any photograph, made in its pixels: the last two are defects, the
-others are not. A mirrored part consists of good parts only, in another arrangement."""
+others are not. A mirrored part consists of good parts only, in another arrangement.
+
+None turns or shifts the picture: what comes into view at its border would have to be made up, and
+a detector finds that. :func:`posed` draws the scene anew instead."""
+
+
+def posed(category: str, seed: int, *, size: int = 256) -> dict[str, Change]:
+    """Return changes that turn and shift the part of one scene of the sample set.
+
+    Floor, lamps and camera stay, and every picture is drawn anew: no border has to be filled in.
+
+    Args:
+        category: Whose part can be moved: "cable".
+        seed: Of the scene. Whatever image they are applied to, what comes out is this scene.
+        size: Height and width, pixels; the unit of a shift.
+
+    Example:
+        >>> turned = posed("cable", 7, size=64)["turned"]
+        >>> turned.apply(torch.zeros(1, 3, 64, 64), 4).shape
+        torch.Size([1, 3, 64, 64])
+    """
+
+    def drawn(turned: float = 0, right: float = 0) -> Tensor:
+        moved = (right / size, 0.0)
+        pixels = restage(category, size=size, seed=seed, turned=turned, moved=moved)
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+
+    return {
+        "turned": Change(lambda _, amount: drawn(turned=amount), TURNS, "degrees"),
+        "shifted": Change(lambda _, amount: drawn(right=amount), SHIFTS, "pixels"),
+    }
 
 
 @torch.no_grad()
@@ -121,7 +153,7 @@ def try_changes(
         >>> backbone = Backbone("efficientnet_lite0", image_size=64)
         >>> model = FastFlow(backbone, FlowOptions(steps=1))
         >>> tried = try_changes(model, torch.rand(3, 64, 64))
-        >>> tried["turned"].scores.shape
+        >>> tried["out of focus"].scores.shape
         torch.Size([8])
     """
     detector, tried = model.for_inference(), {}
@@ -135,6 +167,8 @@ def try_changes(
 def change_figure(tried: Changed, step: int, threshold: float, heading: str = "") -> Figure:
     """Show the changed image, its heat map, and the score at every amount.
 
+    The hottest 1 % of the heat map is outlined: most of the score comes from there.
+
     Args:
         tried: Of one change.
         step: Which amount is marked and shown; beyond the last one, that.
@@ -145,16 +179,19 @@ def change_figure(tried: Changed, step: int, threshold: float, heading: str = ""
     step = min(step, len(change.amounts) - 1)
     figure = Figure(figsize=(8.5, 3.1), dpi=80)
     figure.set_layout_engine("none")  # the axes have fixed places
+    hottest = maps[step] >= maps[step].quantile(0.99)
     for left, picture, name in [
-        (0.01, show(images[step]), f"{change.amounts[step]:g} {change.unit}"),
-        (0.27, colour(maps[step]), "heat map"),
+        (0.01, show(images[step]), change.text(change.amounts[step])),
+        (0.27, outline(colour(maps[step]), hottest), "heat map"),
     ]:
         axes = figure.add_axes((left, 0.04, 0.25, 0.7))
         axes.imshow(picture)
         axes.set_axis_off()
         axes.set_title(name, fontsize=11)
-    axes = figure.add_axes((0.63, 0.2, 0.35, 0.54))
-    axes.plot(change.amounts, scores, "o-", color=OTHER_COLOURS[1])
+    bar = ScalarMappable(Normalize(0.5, 1), "inferno")
+    figure.colorbar(bar, figure.add_axes((0.53, 0.04, 0.012, 0.7)))
+    axes = figure.add_axes((0.69, 0.2, 0.3, 0.54))
+    axes.plot(change.amounts, scores, "o-", color="black")
     axes.plot(change.amounts[step], scores[step], "o", markersize=12, mfc="none", color="black")
     axes.axhline(threshold, linestyle="--", color="black", linewidth=1)
     axes.text(0, threshold, "threshold", va="bottom")

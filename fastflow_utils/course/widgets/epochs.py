@@ -14,10 +14,20 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torch.distributions import Gamma, Normal
 
-from fastflow_utils.course.plots import OTHER_COLOURS, colour, montage, outline, plain, show
+from fastflow_utils.course.plots import (
+    HELD_OUT_COLOUR,
+    OTHER_COLOURS,
+    TRAIN_COLOUR,
+    colour,
+    montage,
+    outline,
+    plain,
+    show,
+)
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.features import Features
@@ -28,6 +38,7 @@ __all__ = [
     "epoch_figure",
     "epoch_strip",
     "explore_epochs",
+    "gain_figure",
     "length_figure",
     "quantile_figure",
 ]
@@ -36,8 +47,8 @@ EDGES = np.linspace(0, 3, 61)
 QUANTILES = np.linspace(0.005, 0.995, 100)
 SCALE = ScalarMappable(Normalize(0.5, 1), colormaps["inferno"])  # that of plots.colour
 STYLES: dict[str, dict[str, Any]] = {
-    "training": {"color": OTHER_COLOURS[0], "linestyle": "-"},
-    "held out": {"color": OTHER_COLOURS[2], "linestyle": "--"},
+    "training": {"color": TRAIN_COLOUR, "linestyle": "-"},
+    "held out": {"color": HELD_OUT_COLOUR, "linestyle": "--"},
 }
 
 
@@ -75,6 +86,7 @@ class EpochRecord:
     Attributes:
         maps: For each epoch, the anomaly maps (S, 1, H, W) of the images in ``shown``.
         nll: One row an epoch (the index), a column for each group of normal images.
+        level_nll: The same for each level: by group, a list with one (L,) an epoch.
         latents: For each epoch and group of normal images, one ``Latents`` a level.
     """
 
@@ -99,6 +111,7 @@ class EpochRecord:
         self.channels = model.backbone.channels
         self.maps: list[Tensor] = []
         self.nll = pd.DataFrame(columns=[*self.normal], dtype=float).rename_axis("epoch")
+        self.level_nll: dict[str, list[Tensor]] = {name: [] for name in self.normal}
         self.latents: list[dict[str, list[Latents]]] = []
 
     @torch.no_grad()
@@ -111,7 +124,9 @@ class EpochRecord:
         self.model.calibrate([normal["held out"]])
         detector = self.model.for_inference()
         self.maps.append(detector.anomaly_map([h.to(device) for h in self.features]).cpu())
-        self.nll.loc[epoch] = {name: float(detector.nll(h).mean()) for name, h in normal.items()}
+        for name, h in normal.items():
+            self.level_nll[name].append(detector.nll(h).mean(0).cpu())
+        self.nll.loc[epoch] = {n: float(found[-1].mean()) for n, found in self.level_nll.items()}
         self.latents.append(
             {name: [_latents(z.cpu()) for z, _ in detector(h)] for name, h in normal.items()}
         )
@@ -135,6 +150,23 @@ class EpochRecord:
         ]
         columns = pd.MultiIndex.from_tuples(rows[0])
         return pd.DataFrame([row.values() for row in rows], columns=columns).rename_axis("epoch")
+
+    def gains(self, group: str) -> pd.DataFrame:
+        """Return how far each level's nll has fallen since epoch 0, in nats per dimension.
+
+        Epoch 0 is the Gaussian that the measured layers make, so this is what training adds to it.
+        Differences do not depend on the unit of the features: unlike the values themselves, they
+        compare between levels.
+
+        Args:
+            group: "training" or "held out".
+
+        Returns:
+            One row an epoch, one column a level.
+        """
+        found = torch.stack(self.level_nll[group])
+        names = [f"level {level}" for level in range(found.shape[1])]
+        return pd.DataFrame((found[0] - found).numpy(), columns=names).rename_axis("epoch")
 
     def precision(self, image: int) -> list[float]:
         """Return, by epoch, which share of an image's hottest pixels lies in its defect.
@@ -175,17 +207,17 @@ def _draw_lengths(axes: Axes, record: EpochRecord, epoch: int, level: int) -> No
         axes.stairs(levels[level].density, EDGES, label=name, linewidth=1.6, **STYLES[name])
     expected = _gaussian_density(record.channels[level])
     middles = (EDGES[1:] + EDGES[:-1]) / 2
-    axes.plot(middles, expected, "k:", linewidth=1.6, label="N(0, I)")
+    axes.plot(middles, expected, ":", color="0.5", linewidth=1.6, label="N(0, I)")
     axes.set(xlim=(EDGES[0], EDGES[-1]), ylim=(0, 1.15 * expected.max()))
 
 
 def quantile_figure(record: EpochRecord) -> Figure:
     """Show the quantiles of z against a Gaussian's, one panel a level, before and after."""
     count = len(record.channels)
-    figure = Figure((max(3 * count, 5), 3.7), dpi=80, layout="constrained")
+    figure = Figure((max(3 * count, 5), 3.9), dpi=80, layout="constrained")
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     gaussian = Normal(0, 1).icdf(torch.from_numpy(QUANTILES))
-    first: dict[str, Any] = {"color": OTHER_COLOURS[1], "linestyle": "-."}
+    first: dict[str, Any] = {"color": OTHER_COLOURS[3], "linestyle": "-."}
     for level, panel in enumerate(panels):
         for name, group, epoch, style in [
             ("untrained", "training", 0, first),
@@ -194,19 +226,47 @@ def quantile_figure(record: EpochRecord) -> Figure:
         ]:
             quantiles = record.latents[epoch][group][level].quantiles
             panel.plot(gaussian, quantiles, label=name, linewidth=1.8, **style)
-        panel.axline((0, 0), slope=1, color="black", linestyle=":", label="N(0, 1)")
+        panel.axline((0, 0), slope=1, color="0.5", linestyle=":", label="N(0, 1)")
         panel.set(title=f"level {level}", xlabel="quantile of N(0, 1)", ylim=(-4, 4))
         sns.despine(ax=panel)
     panels[0].set_ylabel("quantile of z")
     panels[0].legend()
-    off = [
-        np.mean([np.abs(one.quantiles - gaussian.numpy()).mean() for one in groups["training"]])
-        for groups in (record.latents[0], record.latents[-1])
-    ]
-    figure.suptitle(
-        f"{plain(record.dataset.title)}: z is {off[0]:.2f} off the diagonal untrained, "
-        f"{off[1]:.2f} trained"
-    )
+    off = {
+        (group, epoch): np.mean(
+            [
+                np.abs(one.quantiles - gaussian.numpy()).mean()
+                for one in record.latents[epoch][group]
+            ]
+        )
+        for group in STYLES
+        for epoch in (0, -1)
+    }
+    told = [f"{group} {off[group, 0]:.2f} to {off[group, -1]:.2f}" for group in STYLES]
+    name = plain(record.dataset.title)
+    figure.suptitle(f"{name}: mean distance from the diagonal\n{', '.join(told)}")
+    return figure
+
+
+def gain_figure(record: EpochRecord) -> Figure:
+    """Show what training adds to the Gaussian, a panel a level: gains, by epoch.
+
+    Of the images learnt from and of held-out ones, each measured after the epoch.
+    """
+    count = len(record.channels)
+    figure = Figure((max(2.7 * count, 5), 3.5), dpi=80, layout="constrained")
+    panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    for group, style in STYLES.items():
+        gains = record.gains(group)
+        for name, panel in zip(gains.columns, panels, strict=True):
+            panel.plot(gains.index, gains[name], marker=".", label=group, **style)
+            panel.set(title=name, xlabel="epoch")
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            panel.axhline(0, color="black", linewidth=0.8)
+            sns.despine(ax=panel)
+    panels[0].set_ylabel("gain over the Gaussian\n(nats per dimension)")
+    panels[0].legend()
+    last = [f"{record.gains(group).iloc[-1].mean():.2f} {group}" for group in STYLES]
+    figure.suptitle(f"{plain(record.dataset.title)}: gain, mean of levels: {', '.join(last)}")
     return figure
 
 
@@ -224,48 +284,45 @@ def length_figure(record: EpochRecord, epochs: Sequence[int]) -> Figure:
     for panel in axes[-1]:
         panel.set_xlabel(r"$\|z_i\|^2 / C$")
     axes[0, -1].legend()
-    spread = np.asarray(record.spread().xs("training", axis=1, level=1)).mean(axis=1)
+    spread = record.spread().T.groupby(level=1).mean().T
+    told = [
+        f"{group} {spread[group][epochs[0]]:.2f} to {spread[group][epochs[-1]]:.2f}"
+        for group in STYLES
+    ]
     figure.suptitle(
-        f"{plain(record.dataset.title)}: lengths spread by {spread[epochs[0]]:.2f} at first, "
-        f"{spread[epochs[-1]]:.2f} at last (training, mean of levels)"
+        f"{plain(record.dataset.title)}: spread of lengths, mean of levels:\n{', '.join(told)}"
     )
     return figure
 
 
-def epoch_strip(record: EpochRecord, image: int, columns: int = 6) -> Figure:
-    """Show an image, and its heat map after each epoch; at most eleven of them, evenly spaced.
+def epoch_strip(record: EpochRecord, images: Sequence[int]) -> Figure:
+    """Show images in rows, each with its heat maps: untrained, after epoch 1, and at the end.
 
     Args:
         record: Of the training.
-        image: Which of ``record.shown``.
-        columns: Panels in a row.
+        images: Which of ``record.shown``.
     """
-    sample = record.images[image]
-    count = min(len(record), 11)
-    epochs = np.linspace(0, len(record) - 1, count).round().astype(int)
-    columns = min(columns, count + 1)
-    rows = -(-(count + 1) // columns)
-    figure = Figure((1.7 * columns + 0.8, 1.95 * rows + 0.7), dpi=80, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for panel in axes.flat:
-        panel.axis("off")
-    axes.flat[0].imshow(outline(show(sample.image), sample.mask))
-    title, defect = plain(record.dataset.title), plain(sample.defect)
-    axes.flat[0].set_title(defect)
-    for panel, epoch in zip(axes.flat[1:], epochs, strict=False):
-        panel.imshow(outline(colour(record.maps[epoch][image]), sample.mask))
-        panel.set_title("untrained" if epoch == 0 else f"epoch {epoch}")
+    last = len(record) - 1
+    epochs = sorted({0, min(1, last), last})
+    width = 1.95 * (len(epochs) + 1) + 0.8
+    figure = Figure((width, 2.05 * len(images) + 0.7), dpi=80, layout="constrained")
+    axes = figure.subplots(len(images), len(epochs) + 1, squeeze=False)
+    for row, image in zip(axes, images, strict=True):
+        sample = record.images[image]
+        pictures = [show(sample.image), *(colour(record.maps[e][image]) for e in epochs)]
+        for panel, picture in zip(row, pictures, strict=True):
+            panel.imshow(outline(picture, sample.mask))
+            panel.axis("off")
+        row[0].set_title(f"{plain(sample.defect)}, image {record.shown[image]}")
+        shares = record.precision(image)
+        for panel, epoch in zip(row[1:], epochs, strict=True):
+            name = "untrained" if epoch == 0 else f"epoch {epoch}"
+            inside = f": {shares[epoch]:.0%}" if sample.mask.any() else ""
+            panel.set_title(name + inside)
     figure.colorbar(
         SCALE, ax=list(axes.flat), label="anomaly map", ticks=[0.5, 0.75, 1], extend="min"
     )
-    heading = f"{title}: how the heat map of a {defect} image emerges"
-    if sample.mask.any():
-        shares = record.precision(image)
-        heading = (
-            f"{title}: of the hottest pixels, as many as the defect has,\n"
-            f"{shares[0]:.0%} lie in it before the training and {shares[-1]:.0%} after it"
-        )
-    figure.suptitle(heading)
+    figure.suptitle(f"{plain(record.dataset.title)}: share of the hottest pixels in the defect")
     return figure
 
 
@@ -288,12 +345,12 @@ def epoch_figure(record: EpochRecord, epoch: int, image: int, level: int) -> Fig
     drawn = outline(colour(record.maps[epoch][image]), sample.mask)
     found = f": {_precision(record.maps[epoch][image], sample.mask):.0%} of the hottest inside"
     montage(
-        figure.add_axes((0.02, 0.5, 0.8, 0.4)),
+        figure.add_axes((0.06, 0.5, 0.8, 0.4)),
         [outline(show(sample.image), sample.mask), drawn],
         [plain(sample.defect), f"heat map{found if sample.mask.any() else ''}"],
     )
-    bar = figure.add_axes((0.86, 0.51, 0.018, 0.37))
-    figure.colorbar(SCALE, bar, label="anomaly map", ticks=[0.5, 0.75, 1])
+    bar = figure.add_axes((0.775, 0.51, 0.018, 0.37))
+    figure.colorbar(SCALE, bar, label="anomaly map", ticks=[0.5, 0.75, 1], extend="min")
     lengths = figure.add_axes((0.09, 0.1, 0.37, 0.32))
     _draw_lengths(lengths, record, epoch, level)
     spread = record.latents[epoch]["training"][level].spread
@@ -305,7 +362,8 @@ def epoch_figure(record: EpochRecord, epoch: int, image: int, level: int) -> Fig
     for name, style in STYLES.items():
         loss.plot(record.nll.index, record.nll[name], marker=".", label=name, **style)
     loss.axvline(epoch, color="black", linewidth=1)
-    loss.set_title(f"loss {record.nll['training'][epoch]:.2f}")
+    now = [f"{record.nll[name][epoch]:.2f} {name}" for name in STYLES]
+    loss.set_title("loss: " + ", ".join(now))
     loss.set(xlabel="epoch", ylabel="nll (nats per dimension)")
     last = len(record) - 1
     loss.set_xticks(range(0, last + 1, max(1, last // 5)))

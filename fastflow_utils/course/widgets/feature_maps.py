@@ -47,38 +47,45 @@ def feature_figure(
     i, j = round(row * (height - 1)), round(column * (width - 1))
     colours = pca_colours(h) if colours is None else colours
     cosine = cosine_similarity(h, i, j)
-    alike = f"{(cosine > 0.5).sum()} of {cosine.numel()} positions resemble the ring's"
+    alike = f"{(cosine > 0.5).sum()} of {cosine.numel()} positions resemble it"
 
-    figure = Figure((8.8, 3.6), dpi=80)
+    figure = Figure((5.6, 7.3), dpi=80)
     figure.set_layout_engine("none")  # to lay it out would take as long as to draw it
-    panels = [figure.add_axes((0.01 + 0.25 * k, 0.2, 0.23, 0.56)) for k in range(4)]
+    places = [(left, up) for up in (0.555, 0.095) for left in (0.03, 0.54)]
+    panels = [figure.add_axes((left, up, 0.43, 0.43 * 5.6 / 7.3)) for left, up in places]
     panels[0].imshow(show(image))
     alone = panels[1].imshow(h[channel].float().numpy())
     panels[2].imshow(show(colours))
     similarity = panels[3].imshow(cosine.numpy(), vmin=0, vmax=1)
     _colour_bar(figure, alone, "feature")
     _colour_bar(figure, similarity, "cosine (dark: 0 or less)")
-    panels[0].set_xlabel(f"{image.shape[1]} × {image.shape[2]} px")
     panels[2].set_xlabel(f"{height} × {width} positions")
-
-    names = ["image", f"channel {channel} of {len(h)}", "PCA colours", "similarity to the ring"]
+    names = [
+        f"image, {image.shape[1]} × {image.shape[2]} pixels",
+        f"channel {channel} of {len(h)}",
+        "main components as colours",
+        "similarity to the ringed place",
+    ]
     sizes = [image.shape[1:], *3 * [(height, width)]]
     for axes, name, size in zip(panels, names, sizes, strict=True):
         y, x = (i + 0.5) * size[0] / height - 0.5, (j + 0.5) * size[1] / width - 0.5
         rim = withStroke(linewidth=5, foreground="black")
-        ring = Circle((x, y), size[1] / 24, fill=False, color="white", linewidth=2)
+        # Outside of its position, however coarse the map: 1.25 of them, to the middle of the line.
+        radius = size[1] * max(1 / 24, 1.25 / width)
+        ring = Circle((x, y), radius, fill=False, color="white", linewidth=2)
         ring.set_path_effects([rim])
         axes.add_patch(ring)
-        axes.set(title=name, xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(name, fontsize=11)
         axes.spines[:].set_visible(False)
-    figure.suptitle(f"{heading}\n{alike} (cosine above 0.5)".lstrip(), y=0.98)
+    figure.suptitle(f"{heading}\n{alike} (cosine > 0.5)".lstrip(), y=0.98)
     return figure
 
 
 def _colour_bar(figure: Figure, picture: AxesImage, label: str) -> None:
     """Put a colour bar beneath a picture."""
     place = picture.axes.get_position()
-    bar = figure.add_axes((place.x0 + 0.02, place.y0 - 0.05, place.width - 0.04, 0.03))
+    bar = figure.add_axes((place.x0 + 0.02, place.y0 - 0.027, place.width - 0.04, 0.016))
     figure.colorbar(picture, cax=bar, orientation="horizontal", label=label)
 
 

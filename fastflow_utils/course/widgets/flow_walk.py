@@ -2,23 +2,29 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import ipywidgets
+import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from fastflow_utils.course.plots import mesh, square
+from fastflow_utils.course.plots import OTHER_COLOURS, mesh, square
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.detector.flows import Flow, FlowLayer, standard_normal
 
 __all__ = ["FlowWalk", "explore_flow", "flow_figure", "flow_strip", "walk_through"]
 
+# Bright is inflated, as in the other figures of the plane; never so dark that it hides the lines.
+PALE = ListedColormap(colormaps["YlGn_r"](np.linspace(0.25, 0.95, 256)), "pale")
+NAMES = ("grid", "data", "density")
 WORDS = {"Permutation": "permutation", "AffineCoupling": "coupling", "Whitening": "whitening"}
 
 
@@ -29,6 +35,7 @@ class FlowWalk:
     Attributes:
         names: What was applied last, L + 1 names.
         points: Where the N points have come to, (L + 1, N, 2).
+        groups: Which group each point belongs to, (N,), 0 to 5; one colour each.
         log_det: log|det| of the layers so far at each point, (L + 1, N).
         corners: Where a square grid has come to, (L + 1, G, G, 2).
         cells: log|det| of the layers so far at the centre of each cell, (L + 1, G - 1, G - 1).
@@ -39,6 +46,7 @@ class FlowWalk:
 
     names: list[str]
     points: Tensor
+    groups: Tensor
     log_det: Tensor
     corners: Tensor
     cells: Tensor
@@ -54,7 +62,12 @@ class FlowWalk:
 
 @torch.no_grad()
 def walk_through(
-    flow: Flow, points: Tensor, limit: float = 4.0, cells: int = 24, pixels: int = 120
+    flow: Flow,
+    points: Tensor,
+    limit: float = 4.0,
+    cells: int = 24,
+    pixels: int = 120,
+    groups: Tensor | None = None,
 ) -> FlowWalk:
     """Keep what every layer of a flow in the plane does. All that the figures show is made here.
 
@@ -67,6 +80,8 @@ def walk_through(
         limit: Half the side of the square to show.
         cells: How many cells the grid has along each side; it begins as a square around the data.
         pixels: How many points the density is computed at, along each side.
+        groups: Which group each point belongs to, (N,), whole numbers from 0 to 5: each has a
+            colour of its own, so that one sees which points part. Default: all are one group.
 
     Example:
         >>> from fastflow_utils.detector.flows import FlowOptions
@@ -96,6 +111,7 @@ def walk_through(
     return FlowWalk(
         ["x", *(name for name, _ in named)],
         moved,
+        torch.zeros(len(points), dtype=torch.long) if groups is None else groups.long(),
         point_log_det,
         grid.unflatten(1, corners.shape[:2]),
         cell_log_det.unflatten(1, centres.shape[:2]),
@@ -116,15 +132,15 @@ def flow_figure(walk: FlowWalk, layer: int) -> Figure:
         walk: What :func:`walk_through` has kept.
         layer: 0 for x, before the first layer.
     """
-    figure = Figure((9, 4.15), dpi=80)
+    figure = Figure((7.6, 3.85), dpi=80)
     figure.set_layout_engine("none")  # arranging the panels anew would double the time
-    lefts, width, height = (0.075, 0.395, 0.715), 0.27, 0.27 * 9 / 4.15
-    panels = [figure.add_axes((left, 0.26, width, height)) for left in lefts]
-    bars = [figure.add_axes((left, 0.115, width, 0.03)) for left in lefts[::2]]
-    labels = [r"$\log\,|\det J|$ so far", "density"]
+    lefts, width, height = (0.085, 0.4, 0.715), 0.27, 0.27 * 7.6 / 3.85
+    panels = [figure.add_axes((left, 0.285, width, height)) for left in lefts]
+    bars = [figure.add_axes((left, 0.13, width, 0.03)) for left in lefts[::2]]
+    labels = [r"$\log\,|\det J|$ so far", "from the layers to come"]
     for drawn, bar, label in zip(_draw(panels, walk, layer), bars, labels, strict=True):
         figure.colorbar(drawn, cax=bar, orientation="horizontal", label=label)
-    for panel, name in zip(panels, ["grid", "data", "density by the layers to come"], strict=True):
+    for panel, name in zip(panels, NAMES, strict=True):
         panel.set(title=name, xlabel="channel 1")
         panel.tick_params(labelleft=panel is panels[0])
     panels[0].set_ylabel("channel 2")
@@ -133,19 +149,26 @@ def flow_figure(walk: FlowWalk, layer: int) -> Figure:
 
 
 def flow_strip(walk: FlowWalk, layers: Sequence[int]) -> Figure:
-    """Show the grid, the points and the density after some layers, one column for each."""
-    figure = Figure((1.85 * len(layers) + 1.2, 6.5), dpi=80, layout="constrained")
-    rows = figure.subplots(3, len(layers), squeeze=False, sharex=True, sharey=True)
-    for column, layer in zip(rows.T, layers, strict=True):
-        grid, density = _draw(column, walk, layer)
-        column[0].set_title("x" if layer == 0 else f"after layer {layer}")
-        column[-1].set_xlabel("channel 1")
-    for axes, name in zip(rows[:, 0], ["grid", "data", "density"], strict=True):
-        axes.set_ylabel(f"{name}\nchannel 2")
-    figure.colorbar(grid, ax=rows[0], label=r"$\log\,|\det J|$ so far")
+    """Show the grid, the points and the density after some layers, one row for each."""
+    figure = Figure((6.2, 1.72 * len(layers) + 1.5), dpi=80, layout="constrained")
+    rows = figure.subplots(len(layers), 3, squeeze=False, sharex=True, sharey=True)
+    for row, layer in zip(rows, layers, strict=True):
+        grid, density = _draw(row, walk, layer)
+        row[0].set_ylabel(f"{'x' if layer == 0 else f'after layer {layer}'}\nchannel 2")
+    for axes, name in zip(rows[0], NAMES, strict=True):
+        axes.set_title(name)
+    for axes in rows[-1]:
+        axes.set_xlabel("channel 1")
+    style: dict[str, Any] = {
+        "orientation": "horizontal",
+        "fraction": 0.04,
+        "pad": 0.01,
+        "aspect": 14,
+    }
+    figure.colorbar(grid, ax=rows[:, 0], label=r"$\log\,|\det J|$ so far", **style)
     # Each density has its own scale: the highest of a sharp one is far above that of a round one.
-    figure.colorbar(density, ax=rows[2], label="density, 0 to highest", ticks=[])
-    figure.suptitle("Layer by layer the data become one round cloud")
+    figure.colorbar(density, ax=rows[:, 2], label="0 to highest", ticks=[], **style)
+    figure.suptitle("Layer by layer the data become nearly standard normal")
     return figure
 
 
@@ -167,10 +190,11 @@ def explore_flow(walk: FlowWalk, layer: int = 0) -> Figure | None:
 def _move(figure: Figure, walk: FlowWalk, layer: int) -> Figure:
     """Make a figure of one layer one of another: faster than new axes, ticks and colour bars."""
     grid, data, density = figure.axes[:3]
-    old, image = cast(QuadMesh, grid.collections[0]), density.images[0]
-    old.remove()
-    low, high = old.get_clim()
-    mesh(grid, walk.corners[layer], walk.cells[layer], vmin=low, vmax=high)
+    old, image = list(grid.collections), density.images[0]
+    low, high = cast(QuadMesh, old[0]).get_clim()
+    for drawn in old:
+        drawn.remove()
+    mesh(grid, walk.corners[layer], walk.cells[layer], vmin=low, vmax=high, cmap=PALE)
     data.collections[0].set_offsets(walk.points[layer].numpy())
     image.set_data(walk.density[layer].numpy())
     image.set_clim(0, float(walk.density[layer].max()))
@@ -188,11 +212,12 @@ def _heading(walk: FlowWalk, layer: int) -> str:
 def _draw(panels: Sequence[Axes], walk: FlowWalk, layer: int) -> tuple[ScalarMappable, AxesImage]:
     """Draw into three axes; return what a colour bar explains: the grid and the density."""
     low, high = walk.cells.flatten().quantile(torch.tensor([0.01, 0.99])).tolist()
-    grid = mesh(panels[0], walk.corners[layer], walk.cells[layer], vmin=low, vmax=high)
-    x, y = walk.points[layer].T
-    panels[1].scatter(x, y, s=3, c=walk.points[0, :, 0], cmap="viridis", linewidths=0)
+    grid = mesh(panels[0], walk.corners[layer], walk.cells[layer], vmin=low, vmax=high, cmap=PALE)
+    x, y = walk.points[layer].T.numpy()
+    shades = np.array(OTHER_COLOURS)[walk.groups.numpy()]
+    panels[1].scatter(x, y, s=4, c=shades, linewidths=0)
     extent = (-walk.limit, walk.limit) * 2
-    density = panels[2].imshow(walk.density[layer], extent=extent, origin="lower", vmin=0)
+    density = panels[2].imshow(walk.density[layer].numpy(), extent=extent, origin="lower", vmin=0)
     ticks = [-walk.limit, 0, walk.limit]  # drawing ticks takes the most time
     for panel in panels:
         panel.set(aspect="equal", xlim=extent[:2], ylim=extent[:2], xticks=ticks, yticks=ticks)

@@ -116,20 +116,21 @@ def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> F
     maps = [*levels, mix(levels, weights)]
     shares = np.asarray(weights) / max(sum(weights), 1e-12)
     names = [f"{n}: {s:.0%}" for n, s in zip(mixer.names, shares, strict=True)]
-    figure = Figure((1.9 * len(maps) + 2.7, 4.3), dpi=80)
+    figure = Figure((7.2, 7.0), dpi=80)
     figure.set_layout_engine("none")  # an engine would take most of the time
-    montage(
-        figure.add_axes((0.01, 0.4, 0.9, 0.46)),
-        [outline(picture, sample.mask) for picture in [show(sample.image), *map(colour, maps)]],
-        [sample.defect, *names, "mixture"],
-    )
-    bar = figure.add_axes((0.915, 0.43, 0.012, 0.4))
-    figure.colorbar(SCALE, bar, ticks=[0.5, 0.75, 1], label="map")
+    pictures = [
+        outline(picture, sample.mask) for picture in [show(sample.image), *map(colour, maps)]
+    ]
+    upper = figure.add_axes((0.01, 0.61, 0.84, 0.3))
+    montage(upper, [pictures[0], pictures[-1]], [sample.defect, "mixture"])
+    montage(figure.add_axes((0.01, 0.27, 0.84, 0.28)), pictures[1:-1], names)
+    bar = figure.add_axes((0.88, 0.32, 0.02, 0.5))
+    figure.colorbar(SCALE, bar, ticks=[0.5, 0.75, 1], label="map", extend="min")
     scores, top = (
         mixer.scores(weights),
         f"mean of the top {100 * mixer.model.top:.3g} % of the map",
     )
-    rows = figure.add_axes((0.12, 0.14, 0.78, 0.2))
+    rows = figure.add_axes((0.16, 0.085, 0.74, 0.13))
     for label, (name, hue, marker) in enumerate(
         [("good", GOOD_COLOUR, "o"), ("anomalous", ANOMALOUS_COLOUR, "x")]
     ):

@@ -1,6 +1,7 @@
 """One image and its mask: a category's surface, perhaps damaged, in front of its camera."""
 
 from dataclasses import replace
+from inspect import signature
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +92,19 @@ def render(
 
 
 def restage(
-    category: str, *, size: int = 256, seed: int = 0, floor: float = 1, lamps: float = 0
+    category: str,
+    *,
+    size: int = 256,
+    seed: int = 0,
+    floor: float = 1,
+    lamps: float = 0,
+    turned: float = 0,
+    moved: tuple[float, float] = (0, 0),
 ) -> NDArray[np.uint8]:
-    """Return a good image with another floor or other lamps: nothing is wrong with the part.
+    """Return a good image with another floor, lamps or pose: nothing is wrong with the part.
+
+    Floor, lamps and camera stay where they are when the part is turned or moved, and the whole
+    image is drawn anew: no border has to be filled in.
 
     Args:
         category: One of `CATEGORIES`.
@@ -101,6 +112,11 @@ def restage(
         seed: Fixes part, pose and noise, as in :func:`render`.
         floor: How many times as bright the background is.
         lamps: How far every lamp goes round the part, degrees.
+        turned: How far the part is turned from where it lies, degrees, clockwise.
+        moved: How far it is moved to the right and down, in widths of the image.
+
+    Raises:
+        FastFlowError: If there is no such category, or its part cannot be turned and moved.
 
     >>> image, _ = render("screw", size=64, seed=3)
     >>> bool((restage("screw", size=64, seed=3) == image).all())
@@ -108,7 +124,12 @@ def restage(
     """
     recipe = _find(category)
     streams = np.random.SeedSequence(seed).spawn(3)
-    surface = Scene(recipe, size, streams[0]).surface
+    posed: dict[str, float | complex] = {}
+    if turned or any(moved):
+        if "turned" not in signature(recipe.surface).parameters:
+            raise FastFlowError(f"{category} cannot be turned or moved here: choose cable")
+        posed = {"turned": float(np.radians(turned)), "moved": 2 * complex(*moved)}
+    surface = Scene(recipe, size, streams[0]).again(**posed)
     surface = replace(surface, floor=surface.floor * np.float32(floor))
     lights = tuple(replace(lamp, azimuth=lamp.azimuth + lamps) for lamp in recipe.camera.lights)
     camera = replace(recipe.camera, lights=lights)

@@ -18,10 +18,20 @@ NONE = np.zeros(3, complex)
 
 
 def surface(
-    x: Field, y: Field, rng: Rng, paint: Field = PAINT, bent: Vectors = NONE, lost: Vectors = NONE
+    x: Field,
+    y: Field,
+    rng: Rng,
+    paint: Field = PAINT,
+    bent: Vectors = NONE,
+    lost: Vectors = NONE,
+    turned: float = 0,
+    moved: complex = 0,
 ) -> Surface:
-    """Return the cut; its wires may have other paints, and strands of each be bent or lost."""
-    turn, at = rng.normal(0, 0.06), complex(*rng.normal(0, 0.02, 2))
+    """Return the cut; its wires may have other paints, and strands of each be bent or lost.
+
+    It may lie turned (radians) and moved from where it lies by chance; the floor stays.
+    """
+    turn, at = turned + rng.normal(0, 0.06), moved + complex(*rng.normal(0, 0.02, 2))
     u, v = pose(x, y, turn, (at.real, at.imag))
     counts = (6, 40, (60, 4), (100, 60), (60, 100))
     soft, grain, cuts, fine, brushed = (noise(x, y, rng, count) for count in counts)
@@ -29,7 +39,7 @@ def surface(
     sleeves, strands, lean = [], [], rng.normal(0, 0.03, 2).tolist()
     for k, (base, band) in enumerate(paint):
         middle = at + rng.normal(0.34, 0.008) * np.exp(1j * (turn - np.pi / 2 - k * np.pi / 1.5))
-        along, aside = pose(x, y, rng.uniform(0, np.pi), (middle.real, middle.imag))
+        along, aside = pose(x, y, turned + rng.uniform(0, np.pi), (middle.real, middle.imag))
         wire = ellipse(along, aside, *(0.293 * rng.lognormal(0, 0.03, 2)).tolist()) + 0.006 * soft
         near, lobes = np.minimum(near, wire), join(lobes, wire, 0.35)
         face, stripe = inside(wire, 0.016), inside(0.2 - np.abs(along + 0.03 * soft), 0.04)
