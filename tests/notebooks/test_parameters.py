@@ -49,7 +49,7 @@ def test_papermill_sets_the_category(tmp_path: Path):
         tmp_path, "01_mvtec_ad.ipynb", "counts = pd.DataFrame", {"category": "carpet"}
     )
     text = "".join(str(cell.get("outputs")) for cell in executed.cells)
-    assert "hole" in text and "broken_large" not in text  # defects of carpet, not of bottle
+    assert "hole" in text and "scratch" not in text  # defects of carpet, not of metal_nut
 
 
 def test_papermills_runs_are_those_of_the_command(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,15 +24,16 @@ __all__ = ["EXERCISES"]
 def _in_use() -> list[tuple[Any, ...]]:
     generator = torch.Generator().manual_seed(51)
     cases: list[tuple[Any, ...]] = []
-    for count, threshold, share in [(40, 0.7, 0.01), (60, 0.4, 0.002)]:
+    for count, threshold, share in [(40, 0.75, 0.1), (60, 0.5, 0.01)]:
         labels = torch.arange(count) % 3 == 0
         scores = torch.rand(count, generator=generator) + 0.4 * labels
+        scores[:2] = threshold  # an anomalous and a good image exactly at it
         cases.append((scores, labels.long(), threshold, share))
     return cases
 
 
 def _rates(scores: Tensor, labels: Tensor, threshold: float) -> tuple[float, float]:
-    called = (torch.as_tensor(scores) >= threshold).double()
+    called = (torch.as_tensor(scores).double() >= threshold).double()
     return called[labels == 1].mean().item(), called[labels == 0].mean().item()
 
 
@@ -42,6 +44,10 @@ def _precision_in_use(scores: Tensor, labels: Tensor, threshold: float, share: f
 
 def _precision_here(scores: Tensor, labels: Tensor, threshold: float, share: float) -> float:
     return labels[scores >= threshold].double().mean().item()
+
+
+def _precision_above(scores: Tensor, labels: Tensor, threshold: float, share: float) -> float:
+    return _precision_in_use(scores, labels, math.nextafter(threshold, math.inf), share)
 
 
 def _odds_in_use(scores: Tensor, labels: Tensor, threshold: float, share: float) -> float:
@@ -124,6 +130,10 @@ def _needed(alpha: float, limit: float, confidence: float, more: int = 1) -> int
         n += 1
 
 
+def _by_the_maximum(alpha: float, limit: float, confidence: float) -> int:
+    return math.ceil(math.log(1 - confidence) / math.log(1 - limit))
+
+
 def _needed_on_average(alpha: float, limit: float, confidence: float) -> int:
     return next(
         n
@@ -138,10 +148,10 @@ def _needed_on_average(alpha: float, limit: float, confidence: float) -> int:
 def _epochs() -> list[tuple[Any, ...]]:
     generator = torch.Generator().manual_seed(59)
     cases: list[tuple[Any, ...]] = []
-    for _ in range(2):
+    for size in (20, 14):
         labels = torch.arange(40) % 2
         scores = torch.randn(8, 40, generator=generator) + labels
-        half = torch.randperm(40, generator=generator) < 20
+        half = torch.randperm(40, generator=generator) < size
         cases.append((scores, labels, half))
     return cases
 
@@ -153,6 +163,12 @@ def _areas(scores: Tensor, labels: Tensor, images: Tensor) -> list[float]:
 def _crossed(scores: Tensor, labels: Tensor, half: Tensor) -> float:
     first, second = _areas(scores, labels, half), _areas(scores, labels, ~half)
     return (second[first.index(max(first))] + first[second.index(max(second))]) / 2
+
+
+def _by_size(scores: Tensor, labels: Tensor, half: Tensor) -> float:
+    first, second = _one_way(scores, labels, half), _one_way(scores, labels, ~half)
+    share = half.double().mean().item()
+    return first * (1 - share) + second * share  # each counts as the images that judge
 
 
 def _one_way(scores: Tensor, labels: Tensor, half: Tensor) -> float:
@@ -178,7 +194,11 @@ def _best_of_all(scores: Tensor, labels: Tensor, half: Tensor) -> float:
 
 
 def _detectors() -> list[tuple[Any, ...]]:
-    """Scores of A and B: hardly different, B much better, A a little better, the same order."""
+    """Scores of A and B.
+
+    Hardly different and with ties, B much better, A a little better, the same order, and A much
+    better.
+    """
     generator = torch.Generator().manual_seed(56)
     cases: list[tuple[Any, ...]] = []
     for count, gain, own in [(44, 0.1, 0.3), (60, 2.0, 0.5), (30, -0.3, 0.3)]:
@@ -187,27 +207,51 @@ def _detectors() -> list[tuple[Any, ...]]:
         a = common + own * torch.randn(count, generator=generator)
         b = common + own * torch.randn(count, generator=generator) + gain * labels
         cases.append((a, b, labels))
-    cases.append((a, 2 * a, labels))
-    return cases
+    cases[0] = (cases[0][0].round(decimals=1), cases[0][1].round(decimals=1), cases[0][2])
+    worse, better, own_labels = cases[1]
+    return [*cases, (a, 2 * a, labels), (better, worse, own_labels)]
 
 
 def _compare(
-    a: Tensor, b: Tensor, labels: Tensor, paired: bool = True, seed: int = 0
+    a: Tensor,
+    b: Tensor,
+    labels: Tensor,
+    paired: bool = True,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> dict[str, Any]:
     weights = [resamples(labels, f"{seed}", 2000)]
     weights.append(weights[0] if paired else resamples(labels, f"{seed} again", 2000))
     of_a, of_b = (
         of_images(s, labels, drawn)["auroc"] for s, drawn in zip((a, b), weights, strict=True)
     )
-    low, high = map(float, np.quantile(of_b - of_a, [0.025, 0.975]))
+    low, high = map(float, np.quantile(of_b - of_a, [(1 - level) / 2, (1 + level) / 2]))
     difference = auroc(b, labels) - auroc(a, labels)
     found = {"difference": difference, "low": low, "high": high, "says": _says(low, high)}
     return found | {"times": _times(difference, low, high)}
 
 
-def _of_other_draws(case: tuple[Any, ...]) -> dict[str, Any]:
-    a, b, labels = case
-    return _compare(a, b, labels, seed=1)
+@cache
+def _of_other_draws() -> list[dict[str, Any]]:
+    """Return the right answer to each case, by draws that are not those of the reference."""
+    return [_compare(a, b, labels, seed=1) for a, b, labels in _detectors()]
+
+
+def _ends_fit(seen: Any) -> bool:
+    return all(
+        abs(found[end] - expected[end]) <= 0.25 * (expected["high"] - expected["low"]) + 1e-6
+        for (_, found), expected in zip(seen, _of_other_draws(), strict=True)
+        for end in ("low", "high")
+    )
+
+
+def _widths_fit(seen: Any) -> bool:
+    """Whether the first three intervals are as wide as they should be, on average."""
+    widths = [
+        (found["high"] - found["low"]) / (expected["high"] - expected["low"])
+        for (_, found), expected in zip(seen[:3], _of_other_draws(), strict=False)
+    ]
+    return bool(0.92 <= sum(widths) / 3 <= 1.1)
 
 
 def _says(low: float, high: float) -> str:
@@ -258,6 +302,7 @@ EXERCISES = {
             "That is the precision on the test split, with its own share of anomalous images.": (
                 _precision_here
             ),
+            "A score that equals the threshold is an alarm, too.": _precision_above,
             "Those are real alarms for each false one. Precision is the real ones among all.": (
                 _odds_in_use
             ),
@@ -305,14 +350,20 @@ EXERCISES = {
     ),
     "5.3": Exercise(
         reference=_needed,
-        inputs=lambda: [(0.1, 0.2, 0.95), (0.1, 0.15, 0.9), (0.05, 0.1, 0.9)],
+        inputs=lambda: [
+            (0.1, 0.2, 0.95),
+            (0.1, 0.15, 0.95),  # k < n
+            (0.05, 0.08, 0.9),
+            (0.1, 0.5, 0.9),  # fewer than 1 / alpha - 1, so k would be more than n
+        ],
         hint="For one n: which k does section 8 take, and which law has the rate then? Begin with "
         "n = 1 and count up.",
         mistakes={
             "That many make the mean rate right. How often is a single draw within the limit?": (
                 _needed_on_average
             ),
-            "k is of n + 1 images: the new one counts, too.": (
+            "The threshold is the k-th lowest score, not always the highest.": _by_the_maximum,
+            "k is of n + 1 images, as the new one counts, too, and is rounded up.": (
                 lambda alpha, limit, confidence: _needed(alpha, limit, confidence, more=0)
             ),
             "Within the limit with the probability confidence, not above it.": (
@@ -341,6 +392,7 @@ EXERCISES = {
         hint="One half chooses the number of an epoch; the other half gives that epoch's metric.",
         mistakes={
             "These are the metrics of the very halves that chose.": _leaky,
+            "Both directions count the same, however many images judge.": _by_size,
             "That is one direction. The other half can choose, too.": _one_way,
             "The epoch is chosen by all images, and all of them judge it.": _best_of_all,
             "The last epoch would be honest, too, but here an epoch is to be chosen.": _last,
@@ -362,15 +414,8 @@ EXERCISES = {
                 found["low"] - 1e-9 <= found["difference"] <= found["high"] + 1e-9
                 for _, found in seen
             ),
-            "the interval is that of paired draws, each label drawn from its own.": lambda seen: (
-                all(
-                    abs(found[end] - expected[end])
-                    <= 0.25 * (expected["high"] - expected["low"]) + 1e-6
-                    for case, found in seen
-                    for expected in [_of_other_draws(case)]
-                    for end in ("low", "high")
-                )
-            ),
+            "the interval is that of paired draws, of whole images.": _ends_fit,
+            "the interval holds the middle 95 % of the draws.": _widths_fit,
             '"says" follows from where 0 is.': lambda seen: all(
                 found["says"] == _says(found["low"], found["high"]) for _, found in seen
             ),
@@ -387,8 +432,11 @@ EXERCISES = {
                 "low": _compare(a, b, labels)["high"],
                 "high": _compare(a, b, labels)["low"],
             },
-            "the interval is that of paired draws, each label drawn from its own.": (
+            "the interval is that of paired draws, of whole images.": (
                 lambda a, b, labels: _compare(a, b, labels, paired=False)
+            ),
+            "the interval holds the middle 95 % of the draws.": (
+                lambda a, b, labels: _compare(a, b, labels, level=0.9)
             ),
             '"says" follows from where 0 is.': lambda a, b, labels: {
                 **_compare(a, b, labels),

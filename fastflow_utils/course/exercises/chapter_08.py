@@ -1,7 +1,7 @@
 """Exercises of notebook 08, your own images."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,20 @@ def _surprise(alarms: int, new: int, n: int, k: int) -> float:
 def _production() -> list[tuple[Any, ...]]:
     generator = torch.Generator().manual_seed(85)
     cases: list[tuple[Any, ...]] = []
-    for share, miss, alarm in [(0.02, 60.0, 1.0), (0.05, 4.0, 3.0), (0.001, 20.0, 2.0)]:
+    for share, miss, alarm in [
+        (0.02, 60.0, 1.0),
+        (0.05, 4.0, 3.0),
+        (0.001, 20.0, 2.0),
+        (0.4, 8.0, 1.0),
+        (0.4, 5.0, 2.0),
+    ]:
         good = 0.5 + 0.1 * torch.randn(70, generator=generator)
         anomalous = 0.7 + 0.12 * torch.randn(25, generator=generator)
         cases.append((good, anomalous, share, miss, alarm))
     cases[2][0][7] = 1.2  # a good one on top: to catch anything means to call it, too
+    good, anomalous = cases[3][:2]
+    cases[3] = (30 * good - 10, 30 * anomalous - 10, *cases[3][2:])
+    cases[3][0][7] = 900.0  # far away: an even grid from the lowest to the highest is too coarse
     return cases
 
 
@@ -55,19 +64,25 @@ def _cheapest(good: Tensor, anomalous: Tensor, share: float, miss: float, alarm:
     return min(candidates, key=lambda t: _cost(t, good, anomalous, share, miss, alarm))
 
 
-def _by_cost(answer: Any) -> list[float] | None:
+def _by_cost(answer: Any) -> dict[str, float] | None:
     if not callable(answer):
         raise TypeError("expected a function")
-    costs = []
+    costs = {}
     for case in _production():
-        threshold = answer(*case)
+        good, anomalous, share, miss, alarm = case
+        threshold = answer(good.clone(), anomalous.clone(), share, miss, alarm)
         if threshold is None or threshold is ...:
             return None
-        costs.append(_cost(float(threshold), *case))
+        name = f"given share {share:g}, miss {miss:g}, alarm {alarm:g}, the cost at your threshold"
+        costs[name] = _cost(float(threshold), *case)
     return costs
 
 
 # 8.4: no side is half-way between two multiples of 32
+
+
+def _nearest(number: float) -> float:
+    return 32 * round(number / 32)
 
 
 def _windows(
@@ -78,14 +93,18 @@ def _windows(
     shared: int = 64,
     most: float = 1.0,
     covered: int = 12,
+    rounded: Callable[[float], float] = _nearest,
+    least: int = 1,
 ) -> int:
     scale = min(most, covered / defect)
-    sides = [32 * round(scale * length / 32) for length in (height, width)]
-    rows, columns = (1 + max(0, math.ceil((side - 256) / (256 - shared))) for side in sides)
+    sides = [rounded(scale * length) for length in (height, width)]
+    rows, columns = (max(least, 1 + math.ceil((side - 256) / (256 - shared))) for side in sides)
     return rows * columns
 
 
-# 8.5: a drift up; none; one down after a wild score at the very beginning
+# 8.5: a drift up; none; one down after a wild score at the very beginning. Then, with four scores
+# and limits of 1.5: an alarm as early as can be; means of 1.4, later 1.55; first below, later
+# above; first above, later below.
 
 
 def _streams() -> list[tuple[Tensor, float, float, int]]:
@@ -95,6 +114,10 @@ def _streams() -> list[tuple[Tensor, float, float, int]]:
         scores = 0.6 + 0.05 * torch.randn(80, generator=generator)
         cases.append((scores + drift * (torch.arange(80) - 40).clamp(min=0), 0.6, 0.05, k))
     cases[2][0][0] += 0.3
+    below, above, quiet = [-2.8] * 4, [2.8] * 4, [0.0] * 6
+    for made in ([2.0] * 4 + quiet, [1.4] * 6 + [1.7] * 4, quiet + below + quiet + above):
+        cases.append((torch.tensor(made), 0.0, 1.0, 4))
+    cases.append((-cases[-1][0], 0.0, 1.0, 4))
     return cases
 
 
@@ -130,14 +153,23 @@ def _pictures(parts: Any, seed: int) -> tuple[Any, Any]:
     return order[held_out:], order[:held_out]
 
 
-def _counted(*alarms: int, new: int = 40) -> pd.DataFrame:
-    ends = [binomtest(count, new).proportion_ci(method="wilson") for count in alarms]
+def _unseeded(parts: Any, seed: int) -> tuple[Any, Any]:
+    return _whole_parts(parts, int(np.random.default_rng().integers(2**31)))
+
+
+def _counted(*alarms: int, new: int = 40, level: float = 0.95) -> pd.DataFrame:
+    ends = [binomtest(count, new).proportion_ci(level, "wilson") for count in alarms]
     rows = [(c, new, end.low, end.high) for c, end in zip(alarms, ends, strict=True)]
     return pd.DataFrame(rows, ROWS, COLUMNS)
 
 
 ROWS, COLUMNS = ["by picture", "by part"], ["alarms", "new", "low", "high"]
-GROUPS = [np.repeat(np.arange(20), 3), np.tile([7, 3, 5, 1, 9, 2, 8, 4], 4), np.arange(30) // 2]
+GROUPS = [  # the numbers of the parts may have gaps
+    np.repeat(np.arange(20), 3),
+    np.tile([70, 3, 151, 12, 90, 28, 8, 400], 4),
+    7 * (np.arange(30) // 2),
+]
+SEEDS = (0, 1, 2, 4, 0)
 
 
 def _worked(answer: Any) -> dict[str, Any] | None:
@@ -158,7 +190,7 @@ def _worked(answer: Any) -> dict[str, Any] | None:
     table = result.loc[ROWS, COLUMNS].astype(float)
     splits = []
     for parts in GROUPS:
-        for seed in (0, 1):
+        for seed in SEEDS:
             both = split(parts.copy(), seed)
             if both is None or both is ...:
                 return None
@@ -181,22 +213,32 @@ def _is_two_in_five(seen: dict[str, Any]) -> bool:
     return all(0.3 <= len(out) / len(parts) <= 0.5 for parts, _, out in seen["splits"])
 
 
+def _held_out_sets(seen: dict[str, Any]) -> list[set[Any]]:
+    """Return, for each of SEEDS, what the split of the first group holds out."""
+    return [set(out) for _, _, out in seen["splits"][: len(SEEDS)]]
+
+
+def _is_repeatable(seen: dict[str, Any]) -> bool:
+    first, *_, again = _held_out_sets(seen)
+    return first == again
+
+
 def _follows_the_seed(seen: dict[str, Any]) -> bool:
-    pairs = zip(seen["splits"][::2], seen["splits"][1::2], strict=True)
-    return any(sorted(one[2]) != sorted(other[2]) for one, other in pairs)
+    *different, _ = map(frozenset, _held_out_sets(seen))
+    return len({*different}) == len(different)
 
 
 def _is_counted(seen: dict[str, Any]) -> bool:
     table = seen["table"]
-    fits = (table["alarms"] >= 0) & (table["alarms"] <= table["new"]) & (table["new"] >= 20)
+    fits = (table["alarms"] >= 0) & (table["alarms"] <= table["new"]) & (table["new"] == 40)
     return bool(fits.all() and (table["alarms"] % 1 == 0).all())
 
 
 def _has_intervals(seen: dict[str, Any]) -> bool:
-    """Whether the ends are about those of Wilson's interval: any usual 95 % interval is."""
+    """Whether the ends are those of Wilson's interval, perhaps rounded to two digits."""
     for row in seen["table"].itertuples():
         test = binomtest(int(row.alarms), int(row.new)).proportion_ci(method="wilson")
-        if not (abs(row.low - test.low) < 0.04 and abs(row.high - test.high) < 0.04):
+        if not (abs(row.low - test.low) < 0.0051 and abs(row.high - test.high) < 0.0051):
             return False
     return True
 
@@ -206,7 +248,13 @@ SPLIT_OF_PARTS = {"split": _whole_parts, "result": _counted(9, 3)}
 EXERCISES = {
     "8.1": Exercise(
         reference=_needed,
-        inputs=lambda: [(0.03, 0.95), (0.1, 0.99), (0.002, 0.9), (0.2, 0.95)],
+        inputs=lambda: [
+            (0.03, 0.95),
+            (0.1, 0.99),
+            (0.002, 0.9),
+            (0.5, 0.95),
+            (0.5, 0.75),  # a whole number, exact in binary
+        ],
         hint="At the rate in question, how probable are n pictures without an alarm? That must "
         "be no more than 1 - confidence.",
         mistakes={
@@ -220,13 +268,24 @@ EXERCISES = {
                 lambda rate, confidence: math.ceil(math.log(confidence) / math.log(1 - rate))
             ),
             "Is a number of pictures rounded down enough?": (
-                lambda rate, confidence: _needed(rate, confidence) - 1
+                lambda rate, confidence: math.floor(math.log(1 - confidence) / math.log(1 - rate))
+            ),
+            "If that is just 1 - confidence, is one more picture needed?": (
+                lambda rate, confidence: (
+                    math.floor(math.log(1 - confidence) / math.log(1 - rate)) + 1
+                )
             ),
         },
     ),
     "8.2": Exercise(
         reference=_surprise,
-        inputs=lambda: [(3, 12, 40, 37), (0, 30, 40, 37), (9, 25, 19, 18), (5, 200, 99, 90)],
+        inputs=lambda: [
+            (3, 12, 40, 37),
+            (0, 30, 40, 37),
+            (9, 25, 19, 18),
+            (5, 200, 99, 90),
+            (4, 20, 40, 35),  # the rank is not that of 10 %
+        ],
         hint="At least `alarms` is more than `alarms` - 1. Which are the two parameters of the "
         "Beta distribution of section 5, and in which order?",
         mistakes={
@@ -241,6 +300,21 @@ EXERCISES = {
             ),
             "So many alarms or more: is that the probability, or the probability of fewer?": (
                 lambda alarms, new, n, k: betabinom.cdf(alarms - 1, new, n + 1 - k, k)
+            ),
+            "Just so many alarms, or at least so many?": (
+                lambda alarms, new, n, k: betabinom.pmf(alarms, new, n + 1 - k, k)
+            ),
+            "The rate is not alpha: which law does it follow?": (
+                lambda alarms, new, n, k: binom.sf(alarms - 1, new, 0.1)
+            ),
+            "Is k that of 10 %, or the one that is given?": (
+                lambda alarms, new, n, k: _surprise(alarms, new, n, math.ceil(0.9 * (n + 1)))
+            ),
+            "Which pictures have set the threshold, and which are judged: n or `new`?": (
+                lambda alarms, new, n, k: betabinom.sf(alarms - 1, n, new + 1 - k, k)
+            ),
+            "A probability lies between 0 and 1; is yours in percent?": (
+                lambda alarms, new, n, k: 100 * _surprise(alarms, new, n, k)
             ),
         },
     ),
@@ -260,6 +334,19 @@ EXERCISES = {
                     good, anomalous, share, alarm, miss
                 )
             ),
+            "A miss and a false alarm do not cost the same.": (
+                lambda good, anomalous, share, miss, alarm: _cheapest(good, anomalous, share, 1, 1)
+            ),
+            "Which share belongs to the good pictures?": (
+                lambda good, anomalous, share, miss, alarm: _cheapest(
+                    good, anomalous, 1 - share, miss, alarm
+                )
+            ),
+            "Not all pictures of production are good: by what is the false-alarm rate weighted?": (
+                lambda good, anomalous, share, miss, alarm: _cheapest(
+                    good, anomalous, share, miss, alarm / (1 - share)
+                )
+            ),
             "It may be cheapest to call nothing anomalous: is that among your thresholds?": (
                 lambda good, anomalous, share, miss, alarm: min(
                     torch.cat([good, anomalous]).tolist(),
@@ -273,7 +360,15 @@ EXERCISES = {
     ),
     "8.4": Exercise(
         reference=_windows,
-        inputs=lambda: [(3000, 4000, 40), (1080, 1920, 24), (600, 800, 10), (480, 6000, 15)],
+        inputs=lambda: [
+            (3000, 4000, 40),
+            (1080, 1920, 24),
+            (600, 800, 10),
+            (480, 6000, 15),
+            (1080, 1920, 20),
+            (1120, 1120, 48),
+            (200, 4100, 40),  # one side is smaller than a window
+        ],
         hint="First the factor, then both sides as read, then how many windows each side takes: "
         "the first covers 256 pixels, and each further one at most 192 new ones.",
         mistakes={
@@ -288,6 +383,19 @@ EXERCISES = {
             ),
             "Are the pictures shrunk before they are cut?": (
                 lambda height, width, defect: _windows(height, width, 12)
+            ),
+            "Is each side rounded down? The nearest multiple of 32 may be the next one up.": (
+                lambda height, width, defect: _windows(
+                    height, width, defect, rounded=lambda side: 32 * math.floor(side / 32)
+                )
+            ),
+            "Is each side rounded? The nearest multiple of 32 may be the next one down.": (
+                lambda height, width, defect: _windows(
+                    height, width, defect, rounded=lambda side: 32 * math.ceil(side / 32)
+                )
+            ),
+            "A side that is smaller than a window takes one window, too.": (
+                lambda height, width, defect: _windows(height, width, defect, least=0)
             ),
         },
     ),
@@ -310,6 +418,23 @@ EXERCISES = {
                 lambda scores, mean, std, w: _first(scores, mean, 3 * std / w, w)
             ),
             "Scores may drift downwards, too.": _upwards,
+            "The mean of the last w scores has the picture's own score among them.": (
+                lambda scores, mean, std, w: _first(scores, mean, 3 * std / w**0.5, w, w, -1)
+            ),
+            "Return -1 if there is none: 0 is the first picture.": (
+                lambda scores, mean, std, w: max(0, _first(scores, mean, 3 * std / w**0.5, w))
+            ),
+            "The mean of w scores, so the root of w, and not that of w - 1.": (
+                lambda scores, mean, std, w: _first(scores, mean, 3 * std / (w - 1) ** 0.5, w)
+            ),
+            "With the w-th picture the first w scores are there.": (
+                lambda scores, mean, std, w: _first(scores, mean, 3 * std / w**0.5, w, w + 1)
+            ),
+            "Whichever limit is passed first rings.": (
+                lambda scores, mean, std, w: max(
+                    _upwards(scores, mean, std, w), _upwards(-scores, -mean, std, w)
+                )
+            ),
         },
     ),
     "8.6": Exercise(
@@ -321,9 +446,10 @@ EXERCISES = {
             "every picture is in one of the two groups, once": _is_complete,
             "no part has pictures in both groups": _is_by_part,
             "about two in five pictures are held out": _is_two_in_five,
+            "the same seed holds out the same parts": _is_repeatable,
             "another seed holds out other parts": _follows_the_seed,
-            "result counts alarms among 20 new pictures or more, for both splits": _is_counted,
-            "low and high are the ends of a 95 % interval of the rate": _has_intervals,
+            "result counts alarms among the 40 new parts, for both splits": _is_counted,
+            "low and high are the ends of Wilson's 95 % interval of the rate": _has_intervals,
         },
         mistakes={
             "every picture is in one of the two groups, once": SPLIT_OF_PARTS
@@ -331,12 +457,13 @@ EXERCISES = {
             "no part has pictures in both groups": SPLIT_OF_PARTS | {"split": _pictures},
             "about two in five pictures are held out": SPLIT_OF_PARTS
             | {"split": lambda parts, seed: _whole_parts(parts, seed, 0.1)},
+            "the same seed holds out the same parts": SPLIT_OF_PARTS | {"split": _unseeded},
             "another seed holds out other parts": SPLIT_OF_PARTS
-            | {"split": lambda parts, seed: _whole_parts(parts, 0)},
-            "result counts alarms among 20 new pictures or more, for both splits": SPLIT_OF_PARTS
-            | {"result": _counted(9, 3).assign(alarms=[0.225, 0.075])},
-            "low and high are the ends of a 95 % interval of the rate": SPLIT_OF_PARTS
-            | {"result": _counted(9, 3).assign(low=[0.225, 0.075], high=[0.225, 0.075])},
+            | {"split": lambda parts, seed: _whole_parts(parts, seed % 2)},
+            "result counts alarms among the 40 new parts, for both splits": SPLIT_OF_PARTS
+            | {"result": _counted(9, 3, new=24)},
+            "low and high are the ends of Wilson's 95 % interval of the rate": SPLIT_OF_PARTS
+            | {"result": _counted(9, 3, level=0.9)},
         },
     ),
 }

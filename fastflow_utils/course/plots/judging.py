@@ -244,11 +244,12 @@ def false_positive_rates(
     places = (np.asarray(rates) * judged + 0.5) / (judged + 1)
     bars = [i / (judged + 1) for i in range(judged + 2)]
     axes.hist(places, bars, density=True, color="0.8", label=f"{first} held out, measured")
-    rate = np.linspace(0.001, 0.5, 400)
+    limit = max(0.5, float(places.max()) + 0.5 / (judged + 1))  # the last bar whole
+    rate = np.linspace(0.001, limit, 400)
     for (n, law), style in zip(laws.items(), cycle(["-", "--", ":"])):
         axes.plot(rate, law.pdf(rate), style, linewidth=2.5, label=f"{n} held out, Beta")
     axes.axvline(alpha, color="black", linewidth=1, label="asked for")
-    axes.set(xlabel="false-positive rate", ylabel="density", xlim=(0, 0.5))
+    axes.set(xlabel="false-positive rate", ylabel="density", xlim=(0, limit))
     axes.legend()
     return figure
 

@@ -24,6 +24,8 @@ __all__ = ["FlowWalk", "explore_flow", "flow_figure", "flow_strip", "walk_throug
 
 # Bright is inflated, as in the other figures of the plane; never so dark that it hides the lines.
 PALE = ListedColormap(colormaps["YlGn_r"](np.linspace(0.25, 0.95, 256)), "pale")
+OLIVE, PURPLE = (0.5, 0.5, 0.0), (0.42, 0.16, 0.6)
+GROUP_COLOURS = [OLIVE, PURPLE, *OTHER_COLOURS[3:]]  # none that means something elsewhere
 NAMES = ("grid", "data", "density")
 WORDS = {"Permutation": "permutation", "AffineCoupling": "coupling", "Whitening": "whitening"}
 
@@ -35,7 +37,7 @@ class FlowWalk:
     Attributes:
         names: What was applied last, L + 1 names.
         points: Where the N points have come to, (L + 1, N, 2).
-        groups: Which group each point belongs to, (N,), 0 to 5; one colour each.
+        groups: Which group each point belongs to, (N,), 0 to 4; one colour each.
         log_det: log|det| of the layers so far at each point, (L + 1, N).
         corners: Where a square grid has come to, (L + 1, G, G, 2).
         cells: log|det| of the layers so far at the centre of each cell, (L + 1, G - 1, G - 1).
@@ -80,7 +82,7 @@ def walk_through(
         limit: Half the side of the square to show.
         cells: How many cells the grid has along each side; it begins as a square around the data.
         pixels: How many points the density is computed at, along each side.
-        groups: Which group each point belongs to, (N,), whole numbers from 0 to 5: each has a
+        groups: Which group each point belongs to, (N,), whole numbers from 0 to 4: each has a
             colour of its own, so that one sees which points part. Default: all are one group.
 
     Example:
@@ -168,7 +170,8 @@ def flow_strip(walk: FlowWalk, layers: Sequence[int]) -> Figure:
     figure.colorbar(grid, ax=rows[:, 0], label=r"$\log\,|\det J|$ so far", **style)
     # Each density has its own scale: the highest of a sharp one is far above that of a round one.
     figure.colorbar(density, ax=rows[:, 2], label="0 to highest", ticks=[], **style)
-    figure.suptitle("Layer by layer the data become nearly standard normal")
+    last = len(walk.names) - 1
+    figure.suptitle(f"After all {last} layers the data are nearly standard normal")
     return figure
 
 
@@ -214,7 +217,7 @@ def _draw(panels: Sequence[Axes], walk: FlowWalk, layer: int) -> tuple[ScalarMap
     low, high = walk.cells.flatten().quantile(torch.tensor([0.01, 0.99])).tolist()
     grid = mesh(panels[0], walk.corners[layer], walk.cells[layer], vmin=low, vmax=high, cmap=PALE)
     x, y = walk.points[layer].T.numpy()
-    shades = np.array(OTHER_COLOURS)[walk.groups.numpy()]
+    shades = np.array(GROUP_COLOURS)[walk.groups.numpy()]
     panels[1].scatter(x, y, s=4, c=shades, linewidths=0)
     extent = (-walk.limit, walk.limit) * 2
     density = panels[2].imshow(walk.density[layer].numpy(), extent=extent, origin="lower", vmin=0)
