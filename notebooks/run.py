@@ -1,7 +1,7 @@
 """Execute the course's notebooks in the order of their names, each in a process of its own.
 
     python notebooks/run.py html       executed copies as pages, in build/html
-    python notebooks/run.py inplace    executed and saved, ready to commit
+    python notebooks/run.py inplace    executed and saved, ready to commit: in one thread, AVX2
     python notebooks/run.py check      not executed: fit to commit as they are?
     python notebooks/run.py links      not executed: the line of links written anew in each
 
@@ -38,6 +38,15 @@ __all__ = ["MACHINE", "Run", "check", "execute", "results", "save_in_place", "wr
 
 NOTEBOOKS = Path(__file__).resolve().parent
 PAGES = Path("build", "html")
+COMMITTED = {
+    "OMP_NUM_THREADS": "1",
+    "FASTFLOW_PRECISION": "float32",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+"""How committed notebooks are executed. The texts quote numbers of their outputs, and training
+amplifies what another number of threads or another processor rounds differently."""
 MACHINE = re.compile(
     r"(?<![\w.])(?:/(?:home|Users|root|private|opt|work)/|[A-Z]:\\Users\\)[\w.-]+"
 )
@@ -321,6 +330,8 @@ def main(arguments: list[str] | None = None) -> int:
     paths = [path for path in everything if path.name.startswith(names)]
     if options.mode == "inplace" and "FASTFLOW_DATA" in os.environ:
         parser.error("unset FASTFLOW_DATA: committed notebooks show the sample set and no other")
+    if options.mode == "inplace":
+        os.environ |= COMMITTED
 
     runs, failed = [], False
     for path in paths:

@@ -126,9 +126,12 @@ def test_inplace_uses_this_python_and_repeats_itself(tmp_path, monkeypatch, caps
     spec = {"argv": ["false"], "display_name": "another", "language": "python"}
     (other / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in run.COMMITTED:
+        monkeypatch.setenv(name, "7")  # and undone after the test
     path = write(
         tmp_path,
         "01_good.ipynb",
+        "import torch\nassert torch.get_num_threads() == 1",
         f"import os, sys\nassert sys.executable == {sys.executable!r}\n"
         f"assert os.getcwd() == {str(tmp_path)!r}\nassert os.environ['FASTFLOW_STATIC'] == '1'",
         "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
@@ -140,7 +143,7 @@ def test_inplace_uses_this_python_and_repeats_itself(tmp_path, monkeypatch, caps
         versions.append(path.read_text())
     assert versions[0] == versions[1]
     notebook = nbformat.reads(versions[0], as_version=4)
-    assert "image/png" in notebook.cells[3].outputs[0].data
+    assert "image/png" in notebook.cells[4].outputs[0].data
     assert set(notebook.metadata) == {"fastflow", "kernelspec", "language_info"}
     assert "version" not in notebook.metadata.language_info
 
