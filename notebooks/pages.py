@@ -154,6 +154,7 @@ class _Renderer(IPythonRenderer):
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         page = re.sub(r"^((?:\.\./|solutions/)?[\w-]+)\.(?:ipynb|md)(?=#|$)", r"\1.html", url)
-        if page == url or Path(url.partition("#")[0]).name == "README.md":  # of the repository, from build/html
+        if page == url or Path(url.partition("#")[0]).name == "README.md":
+            # Of the repository, seen from build/html.
             return super().link(text, re.sub(r"^\.\./", "../../", url), title)
         return super().link(text, page, title)
