@@ -29,6 +29,7 @@ from links import absolute, repository
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from quiz import without_code
+from run import chosen
 
 __all__ = ["Task", "assignment", "nbgrader", "tasks", "undefined", "write"]
 
@@ -391,11 +392,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="start of a notebook's name")
     parser.add_argument("--output", type=Path, default=FOLDER, help="the course's folder")
     options = parser.parse_args(arguments)
-    chosen = tuple(options.names) or ("",)
-    paths = [p for p in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")) if p.name.startswith(chosen)]
-    if not paths:
-        parser.error(f"no notebook starts with {' or '.join(chosen)}")
-    write(paths, options.output)
+    write(chosen(parser, options.names), options.output)
     print(f"Instructor's versions: {options.output / 'source'}")
     print(f"Students' versions:    {options.output / 'release'}")
     return 0

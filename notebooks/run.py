@@ -34,7 +34,16 @@ from nbformat import NotebookNode
 from pages import card, formula_errors, render, text_page
 from watchdog import REST, WORK, Watchdog, end_children, processor_seconds, yardstick
 
-__all__ = ["MACHINE", "Run", "check", "execute", "results", "save_in_place", "write_pages"]
+__all__ = [
+    "MACHINE",
+    "Run",
+    "check",
+    "chosen",
+    "execute",
+    "results",
+    "save_in_place",
+    "write_pages",
+]
 
 NOTEBOOKS = Path(__file__).resolve().parent
 PAGES = Path("build", "html")
@@ -309,6 +318,17 @@ def results(runs: list[Run]) -> str:
     return "".join(data.get("text/markdown", data["text/plain"]).rstrip() + "\n" for data in shown)
 
 
+def chosen(
+    parser: argparse.ArgumentParser, names: list[str], folder: Path = NOTEBOOKS
+) -> list[Path]:
+    """Return a folder's notebooks whose names start with one of these, or all; end without one."""
+    everything = sorted(folder.glob("[0-9]*.ipynb"))
+    for name in names:
+        if not any(path.name.startswith(name) for path in everything):
+            parser.error(f"no notebook {name}*.ipynb in {folder}")
+    return [path for path in everything if path.name.startswith(tuple(names) or "")]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = argparse.ArgumentParser(
@@ -322,12 +342,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--patience", type=float, default=1, help="wait this many times longer for a silent cell"
     )
     options = parser.parse_args(arguments)
-    everything = sorted(options.folder.glob("[0-9]*.ipynb"))
-    names = tuple(options.names) or ("",)
-    for name in names:
-        if not any(path.name.startswith(name) for path in everything):
-            parser.error(f"no notebook {name}*.ipynb in {options.folder}")
-    paths = [path for path in everything if path.name.startswith(names)]
+    paths = chosen(parser, options.names, options.folder)
     if options.mode == "inplace" and "FASTFLOW_DATA" in os.environ:
         parser.error("unset FASTFLOW_DATA: committed notebooks show the sample set and no other")
     if options.mode == "inplace":

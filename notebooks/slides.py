@@ -22,6 +22,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from pages import HERE, Typeset, title
 from pygments.formatters import HtmlFormatter
 from quiz import questions
+from run import chosen
 
 __all__ = ["deck", "render", "write"]
 
@@ -155,11 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="start of a notebook's name")
     parser.add_argument("--output", type=Path, default=FOLDER, help="where the slides go")
     options = parser.parse_args(arguments)
-    chosen = tuple(options.names) or ("",)
-    paths = [p for p in sorted(HERE.glob("[0-9]*.ipynb")) if p.name.startswith(chosen)]
-    if not paths:
-        parser.error(f"no notebook starts with {' or '.join(chosen)}")
-    write(paths, options.output)
+    write(chosen(parser, options.names), options.output)
     print(f"Slides: {options.output}")
     return 0
 
