@@ -99,7 +99,7 @@ else
 # Other builds of the locked versions, from another index: the lock's hashes are not theirs.
 	@$(UV) install --compile-bytecode --torch-backend $(TORCH) --no-verify-hashes \
 	    --constraints requirements.lock \
-	    --editable '.[course,ray,teach,test,dev]'
+	    --editable '.[course,ray,site,teach,test,dev]'
 endif
 	@$(PY) -m compileall -q fastflow_utils
 	@echo "$(CURDIR)" > $@

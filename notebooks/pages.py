@@ -1,7 +1,9 @@
 """Notebooks as web pages that need no network: figures, formulas and styles are inside."""
 
+import json
 import re
 from collections import Counter
+from copy import deepcopy
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
+from rjsmin import jsmin
+
+from fastflow_utils.course import live
 
 __all__ = [
     "HERE",
@@ -70,7 +75,7 @@ def text_page(text: str, **context: str | None) -> str:
     return render(new_notebook(cells=[new_markdown_cell(text)]), **context)
 
 
-def render(notebook: NotebookNode, **context: str | None) -> str:
+def render(notebook: NotebookNode, **context: Any) -> str:
     """Return a notebook, as it is, as one HTML page.
 
     Args:
@@ -82,13 +87,29 @@ def render(notebook: NotebookNode, **context: str | None) -> str:
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
+    notebook, data = _moving(notebook)
     resources = {
         "metadata": {"name": title(notebook), "path": str(HERE)},
         "highlighting": HtmlFormatter(style="friendly").get_style_defs(".highlight"),
         "unfold": (HERE / "unfold.css").read_text(encoding="utf-8"),
+        "live": data,
+        "live_script": jsmin(live.script()) if data else "",
+        "live_style": live.style() if data else "",
         **context,
     }
     return exporter.from_notebook_node(notebook, resources=resources)[0]
+
+
+def _moving(notebook: NotebookNode) -> tuple[NotebookNode, dict[str, str]]:
+    """Return a copy whose live figures have a number, and their data as JSON, by number."""
+    copy, data = deepcopy(notebook), {}
+    for cell in copy.cells:
+        for output in cell.get("outputs", []):
+            if found := output.get("data", {}).pop(live.MIME, None):
+                output.metadata.live = f"live-{len(data) + 1}"
+                # `</script>` in a label would end the data: JSON can write it in another way.
+                data[output.metadata.live] = json.dumps(found).replace("</", "<\\/")
+    return copy, data
 
 
 def formula_errors(page: str) -> list[str]:

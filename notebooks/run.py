@@ -25,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import moving
 import nbformat
 from links import broken, sources, with_links
 from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -39,6 +40,7 @@ __all__ = [
     "Run",
     "check",
     "chosen",
+    "committed",
     "execute",
     "results",
     "save_in_place",
@@ -142,6 +144,7 @@ def _execute_copy(copy: Path, cwd: Path, signs: c_ulonglong) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ |= {
         "FASTFLOW_STATIC": "1",  # course.widgets then draws figures, builds no widget
+        "FASTFLOW_LIVE": "1",  # and adds what a page needs to move them
         "JUPYTER_PATH": str(Path(sys.prefix, "share", "jupyter")),  # the kernel of this Python
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }
@@ -207,7 +210,15 @@ def save_in_place(run: Run) -> None:
     metadata.fastflow = {"executed": _digest(run.notebook)}
     for cell in _code_cells(run.notebook):
         cell.metadata.pop("execution", None)  # JupyterLab's timestamps
+    moving.write(moving.beside(run.path), _digest(run.notebook), moving.take(run.notebook))
     nbformat.write(run.notebook, run.path)
+
+
+def committed(path: Path) -> Run:
+    """Return a notebook as it was committed, with the data of its live figures."""
+    notebook = nbformat.read(path, as_version=4)
+    moving.give(notebook, moving.read(moving.beside(path))[1])
+    return Run(path, notebook, 0.0, None)
 
 
 def check(path: Path) -> list[str]:
@@ -217,11 +228,16 @@ def check(path: Path) -> list[str]:
     lines = [len(cell.source.splitlines()) for cell in cells] or [0]
     outputs = [output for cell in cells for output in cell.outputs]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
+    moves = moving.beside(path)
     machine = sorted({found for output in outputs for found in _machine_traces(output)})
     findings = [
         (
             notebook.metadata.get("fastflow", {}).get("executed") != _digest(notebook),
             "its code is not what was executed: run `make notebooks`",
+        ),
+        (
+            moves.is_file() and moving.read(moves)[0] != _digest(notebook),
+            f"{moves.name} in {moves.parent.name} is of other code: run `make notebooks`",
         ),
         (
             [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)),
