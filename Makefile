@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # A .venv that was copied or moved here, or whose Python is gone, is not ready.
 $(shell grep -qsxF "$(CURDIR)" .venv/ready-* && $(PY) -c "" 2>/dev/null || rm -f .venv/ready-*)
 
-.PHONY: help tutorial test test-browser setup lab notebooks results bench gpu sample-set course cost assignment slides lint lock clean
+.PHONY: help tutorial test test-browser setup lab notebooks results bench gpu sample-set course cost assignment slides site lint lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ assignment: $(READY)  ## the exercises for nbgrader, instructor's and students' 
 
 slides: $(READY)  ## slides of the notebooks, in build/slides
 	@$(PY) notebooks/slides.py
+
+site: $(READY)  ## one folder to publish: course, reference, benchmarks, search, in build/site
+	@$(PY) notebooks/publish.py
 
 build/peer/ready:  # the peer needs other versions: a virtual environment of its own
 	@$(PYTHON) -m venv build/peer

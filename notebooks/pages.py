@@ -2,9 +2,13 @@
 
 import json
 import re
+from base64 import b64decode
 from collections import Counter
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass, field
 from html import escape, unescape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,9 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
-from pygments.formatters import HtmlFormatter
+from PIL import Image
+from pygments.styles import get_style_by_name
+from pygments.token import STANDARD_TYPES
 from rjsmin import jsmin
 
 from fastflow_utils.course import live
@@ -27,13 +33,18 @@ __all__ = [
     "card",
     "cover",
     "formula_errors",
+    "highlighting",
     "promise",
     "render",
     "text_page",
     "title",
+    "with_contents",
 ]
 
 HERE = Path(__file__).resolve().parent
+SITE = "FastFlow notebooks"
+CODE_STYLES = "default", "github-dark"
+"""Pygments' styles for code, light and dark: every colour stands out from the background."""
 LATEX = LatexToMathML(continue_on_error=True, fancy_error=False)
 
 
@@ -62,15 +73,18 @@ def cover(notebook: NotebookNode) -> str | None:
 
 def card(notebook: NotebookNode, page: str, took: str) -> str:
     """Return a notebook's entry in the index: picture, title, promise and time, as HTML."""
-    picture = f'<img src="{cover(notebook)}" alt="">' if cover(notebook) else ""
+    picture = ""
+    if address := cover(notebook):
+        width, height = Image.open(BytesIO(b64decode(address.partition(",")[2]))).size
+        picture = f'<img src="{address}" alt="" width="{width}" height="{height}">'
     return (
         f'<div><a class="card" href="{page}">{picture}<span>'
         f"<strong>{escape(title(notebook))}</strong>"
-        f"<br>{escape(promise(notebook))}<br><small>{escape(took)}</small></span></a></div>"
+        f"<br>{escape(_plain(promise(notebook)))}<br><small>{escape(took)}</small></span></a></div>"
     )
 
 
-def text_page(text: str, **context: str | None) -> str:
+def text_page(text: str, **context: Any) -> str:
     """Return a Markdown text as a page in the notebooks' style."""
     return render(new_notebook(cells=[new_markdown_cell(text)]), **context)
 
@@ -87,29 +101,83 @@ def render(notebook: NotebookNode, **context: Any) -> str:
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    notebook, data = _moving(notebook)
+    notebook, data, kinds = _moving(notebook)
+    name = title(notebook)
+    styles = [(HERE / f"{file}.css").read_text(encoding="utf-8") for file in ("unfold", "page")]
     resources = {
-        "metadata": {"name": title(notebook), "path": str(HERE)},
-        "highlighting": HtmlFormatter(style="friendly").get_style_defs(".highlight"),
-        "unfold": (HERE / "unfold.css").read_text(encoding="utf-8"),
+        "metadata": {"name": name, "path": str(HERE)},
+        "page_title": escape(_plain(name if name == SITE else f"{name} - {SITE}")),
+        "description": _plain(promise(notebook)),
+        "style": "\n".join([*styles, highlighting()]),
+        "script": jsmin((HERE / "page.js").read_text(encoding="utf-8")),
+        "code": any(cell.cell_type == "code" for cell in notebook.cells),
         "live": data,
-        "live_script": jsmin(live.script()) if data else "",
+        "live_script": jsmin(live.script(kinds)) if data else "",
         "live_style": live.style() if data else "",
         **context,
     }
-    return exporter.from_notebook_node(notebook, resources=resources)[0]
+    page: str = exporter.from_notebook_node(notebook, resources=resources)[0]
+    return with_contents(page, exporter.outline.headings)
 
 
-def _moving(notebook: NotebookNode) -> tuple[NotebookNode, dict[str, str]]:
-    """Return a copy whose live figures have a number, and their data as JSON, by number."""
-    copy, data = deepcopy(notebook), {}
+def with_contents(page: str, headings: list[tuple[int, str, str]]) -> str:
+    """Return a page with its contents, beside the text and above it; as it is if they are few.
+
+    Args:
+        page: As :func:`render` makes it.
+        headings: Of each the level, the anchor, and what it says, as HTML.
+
+    Example:
+        >>> with_contents("<body>...", [(1, "a", "A"), (2, "b", "B")])
+        '<body>...'
+    """
+    items = [
+        f'<li class="level-{level}"><a href="#{anchor}">{re.sub("</?a.*?>", "", text)}</a></li>'
+        for level, anchor, text in headings
+        if level in (2, 3)
+    ]
+    if len(items) < 3:
+        return page
+    listed = f"<ol>{''.join(items)}</ol>"
+    contents = (
+        f'<nav class="contents beside" aria-label="Contents">{listed}</nav>'
+        '<details class="contents above"><summary>Contents</summary>'
+        f'<nav aria-label="Contents">{listed}</nav></details>'
+    )
+    # A class of the body: known when the first part is drawn, so that nothing moves after it.
+    page = page.replace("<body>", '<body class="listed">', 1)
+    return page.replace('<main id="text"', f'{contents}<main id="text"', 1)
+
+
+def highlighting() -> str:
+    """Return the style of code: each kind of token in its light colour and its dark one."""
+    light, dark = (get_style_by_name(name) for name in CODE_STYLES)
+    rules = []
+    for token, name in STANDARD_TYPES.items():
+        shown = light.style_for_token(token)
+        bold = "font-weight: bold; " if shown["bold"] else ""
+        colours = [f"#{style.style_for_token(token)['color']}" for style in (light, dark)]
+        if name and "#None" not in colours:
+            rules.append(f".{name} {{ {bold}color: light-dark({', '.join(colours)}) }}")
+    return "\n".join(f".highlight {rule}" for rule in rules)
+
+
+def _plain(markdown: str) -> str:
+    """Return a line of Markdown as the text that is read."""
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)|[*`$]", r"\1", markdown)
+
+
+def _moving(notebook: NotebookNode) -> tuple[NotebookNode, dict[str, str], set[str]]:
+    """Return a copy whose live figures have a number, their data as JSON, and their kinds."""
+    copy, data, kinds = deepcopy(notebook), dict[str, str](), set[str]()
     for cell in copy.cells:
         for output in cell.get("outputs", []):
             if found := output.get("data", {}).pop(live.MIME, None):
                 output.metadata.live = f"live-{len(data) + 1}"
                 # `</script>` in a label would end the data: JSON can write it in another way.
                 data[output.metadata.live] = json.dumps(found).replace("</", "<\\/")
-    return copy, data
+                kinds.add(found["kind"])
+    return copy, data, kinds
 
 
 def formula_errors(page: str) -> list[str]:
@@ -121,15 +189,16 @@ def formula_errors(page: str) -> list[str]:
 class Typeset(HTMLExporter):
     """An exporter whose Markdown needs neither script nor network, with GitHub's anchors."""
 
-    anchors: Counter[str] | None = None  # of one page
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.outline = _Outline()  # of one page
 
     @pass_context
     def markdown2html(self, context: Context, source: str) -> str:
         """Return the HTML of a Markdown cell; a filter of nbconvert's templates."""
-        if self.anchors is None:
-            self.anchors = Counter()
         renderer = _Renderer(
-            self.anchors,
+            self.outline,
+            context["resources"].get("place"),
             escape=False,
             embed_images=True,
             path=context["resources"]["metadata"]["path"],
@@ -147,16 +216,39 @@ def _with_verdicts(html: str) -> str:
     )
 
 
+@dataclass
+class _Outline:
+    """The headings of a page, with GitHub's anchors; no level is left out between two."""
+
+    headings: list[tuple[int, str, str]] = field(default_factory=list)
+    """Of each the level, the anchor, and what it says, as HTML."""
+    anchors: Counter[str] = field(default_factory=Counter)
+    above: list[int] = field(default_factory=list)
+    """The levels, as written, of the headings that the last one stands under, and its own."""
+
+    def add(self, level: int, text: str) -> tuple[int, str]:
+        """Return the level and the anchor of the next heading."""
+        self.above = [*(one for one in self.above if one < level), level]
+        anchor = numbered(slug(unescape(re.sub(r"<[^>]*>", "", text))), self.anchors)
+        self.headings.append((len(self.above), anchor, text))
+        return len(self.above), anchor
+
+
 class _Renderer(IPythonRenderer):
     """Markdown to HTML: formulas become MathML, links to notebooks become links to pages."""
 
-    def __init__(self, anchors: Counter[str], **options: Any) -> None:
+    def __init__(
+        self,
+        outline: "_Outline",
+        place: Callable[[str], str] | None,  # where a link leads; None: see below
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self.anchors = anchors
+        self.outline = outline
+        self.place = place
 
     def heading(self, text: str, level: int, **attributes: Any) -> str:
-        words = unescape(re.sub(r"<[^>]*>", "", text))
-        anchor = numbered(slug(words), self.anchors)
+        level, anchor = self.outline.add(level, text)
         link = f'<a class="anchor-link" href="#{anchor}" aria-label="link to this heading">¶</a>'
         return f'<h{level} id="{anchor}">{text}{link}</h{level}>\n'
 
@@ -168,12 +260,22 @@ class _Renderer(IPythonRenderer):
         return LATEX.convert_with_local_state(body, displaystyle=False)
 
     def block_math(self, body: str) -> str:
-        return LATEX.convert_with_local_state(body, displaystyle=True)
+        formula = LATEX.convert_with_local_state(body, displaystyle=True)
+        return f'<span class="wide formula" data-what="formula">{formula}</span>'
+
+    def block_code(self, code: str, info: str | None = None) -> str:
+        return super().block_code(code, info).replace("<pre>", '<pre data-what="code">', 1)
+
+    def table(self, text: str) -> str:
+        text = re.sub(r"<th([^>]*)></th>", r"<td\1></td>", text)  # an empty heading is none
+        return f'<div class="wide" data-what="table"><table>{text}</table></div>\n'
 
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
+        if self.place:
+            return super().link(text, self.place(url), title)
         page = re.sub(r"^((?:\.\./|solutions/)?[\w-]+)\.(?:ipynb|md)(?=#|$)", r"\1.html", url)
         if page == url or Path(url.partition("#")[0]).name == "README.md":
             # Of the repository, seen from build/html.

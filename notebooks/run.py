@@ -27,12 +27,15 @@ from typing import Any
 
 import moving
 import nbformat
+import search
+import wall
+from layout import Layout
 from links import broken, sources, with_links
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert.filters.ansi import strip_ansi
 from nbconvert.preprocessors import ExecutePreprocessor
 from nbformat import NotebookNode
-from pages import card, formula_errors, render, text_page
+from pages import SITE, card, formula_errors, render
 from watchdog import REST, WORK, Watchdog, end_children, processor_seconds, yardstick
 
 __all__ = [
@@ -292,37 +295,48 @@ def _machine_traces(output: NotebookNode) -> list[str]:
 # Showing
 
 
-def write_pages(runs: list[Run], folder: Path, solutions: list[Path]) -> Path:
+def write_pages(
+    runs: list[Run], folder: Path, solutions: list[Path], layout: Layout | None = None
+) -> Path:
     """Write a site that needs no network; return the path of its `index.html`.
 
     Args:
         runs: The executed notebooks, each of which becomes a page.
         folder: Made if it is missing; pages of an earlier site in it are removed.
         solutions: Notebooks with worked solutions, shown as they were committed.
+        layout: Of a larger site, whose part this is. Default: the course alone, with its search.
     """
     (folder / "solutions").mkdir(parents=True, exist_ok=True)
     for old in [*folder.glob("*.html"), *folder.glob("solutions/*.html")]:
         old.unlink()
+    alone = layout is None
+    layout = layout or Layout(folder)
     names = [run.path.stem for run in runs]
     data = f"data in `{data}`" if (data := os.environ.get("FASTFLOW_DATA")) else "the sample set"
     index = [
-        "# FastFlow notebooks",
+        f"# {SITE}",
         f"Anomaly detection with normalizing flows, in {len(runs)} notebooks, executed from top "
         f"to bottom on {data}. One page has [the notation](notation.md) of all of them, one "
         "explains [the terms](glossary.md), and one is [for teachers](teaching.md).",
+        wall.picture(),
+        "## The notebooks",
     ]
     for run, previous, following in zip(runs, [None, *names], [*names[1:], None], strict=False):
-        page = render(run.notebook, index="index.html", previous=previous, next=following)
-        (folder / f"{run.path.stem}.html").write_text(page, encoding="utf-8")
+        page = f"{run.path.stem}.html"
+        layout.write(page, run.notebook, run.path, previous=previous, next=following)
         took = f"{'failed after' if run.failure else 'executed in'} {run.seconds:.0f} s"
-        index.append(card(run.notebook, f"{run.path.stem}.html", took))
+        index.append(card(run.notebook, page, took))
     for path in solutions:
-        page = render(nbformat.read(path, as_version=4), index="../index.html")
-        (folder / "solutions" / f"{path.stem}.html").write_text(page, encoding="utf-8")
+        layout.write(f"solutions/{path.stem}.html", nbformat.read(path, as_version=4), path)
+    if solutions:
+        links = [f"[{path.stem[:2]}](solutions/{path.name})" for path in solutions]
+        index.append(f"Worked solutions of the exercises: {' · '.join(links)}.")
     for path in sorted(NOTEBOOKS.glob("*.md")):
-        page = text_page(path.read_text(encoding="utf-8"), index="index.html")
-        (folder / f"{path.stem}.html").write_text(page, encoding="utf-8")
-    (folder / "index.html").write_text(text_page("\n\n".join(index)), encoding="utf-8")
+        layout.write(f"{path.stem}.html", path.read_text(encoding="utf-8"), path)
+    here = NOTEBOOKS / "index.md"
+    layout.write("index.html", "\n\n".join(index), here, index="", **wall.context())
+    if alone:
+        search.write(layout)
     return folder / "index.html"
 
 

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Browser, ElementHandle, Page, TimeoutError, sync_playwright
@@ -27,6 +28,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",  # a camera that shows a clock
 ]
 SETTINGS = {
     # All cells in the page, not only those in view; no question about news.
@@ -65,6 +67,32 @@ WATCH = """(picture) => {
 }"""
 BYTES = """async (picture) => {
   const bytes = await (await fetch(picture.src)).arrayBuffer();
+  const hash = await crypto.subtle.digest('SHA-256', bytes);
+  return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}"""
+
+
+DRAWN = ".jp-OutputArea-output .widget-vbox:has(> .widget-image)"
+CONTROLS = "input[type=range], input[type=radio], select, canvas[tabindex='0']"
+LABELS = f"""(place) => [...place.querySelectorAll({CONTROLS!r})].map((one) => [
+  one.type ?? 'canvas',
+  one.ariaLabel ?? [...one.labels ?? []].map((label) => label.textContent).join(' ').trim()])"""
+KEYS = {
+    "range": ("ArrowRight", "ArrowLeft"),
+    "radio": ("ArrowRight", "ArrowUp"),
+    "select-one": ("ArrowDown", "ArrowUp"),
+    "canvas": ("ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"),
+}
+OTHER = """(one) => [...document.querySelectorAll('input[type=radio]')]
+  .find((other) => other.name === one.name && !other.checked)"""
+SHOWN = """async (place) => {
+  const seen = place.cloneNode(true);
+  seen.querySelectorAll('.live-slider, .live-menu, canvas').forEach((one) => one.remove());
+  const parts = [new TextEncoder().encode(seen.innerHTML)];
+  for (const canvas of place.querySelectorAll('canvas'))
+    if (canvas.width && canvas.height)
+      parts.push(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data);
+  const bytes = await new Blob(parts).arrayBuffer();
   const hash = await crypto.subtle.digest('SHA-256', bytes);
   return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }"""
@@ -183,19 +211,24 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 @dataclass(frozen=True)
 class Control:
-    """A slider of a widget: where the keyboard acts, and the label beside it."""
+    """A part of a widget that can be moved: where the keyboard acts, and the label beside it."""
 
-    element: ElementHandle
+    find: Callable[[], ElementHandle]  # anew each time: a live figure may have been built again
     label: str
-    keys: tuple[str, str] = ("ArrowRight", "ArrowLeft")  # forward, back
+    keys: tuple[str, ...] = ("ArrowRight", "ArrowLeft")  # forward, back
+
+    @property
+    def element(self) -> ElementHandle:
+        return self.find()
 
 
 @dataclass(frozen=True)
 class Widget:
-    """A picture with its controls."""
+    """A picture with its controls: one that the kernel draws, or a live figure."""
 
     picture: ElementHandle
     controls: list[Control]
+    is_live: bool = False
 
 
 def errors(page: Page) -> list[str]:
@@ -205,37 +238,154 @@ def errors(page: Page) -> list[str]:
 
 
 def widgets(page: Page) -> list[Widget]:
-    """Return the widgets of all cells, in the notebook's order."""
-    found = []
-    for box in page.query_selector_all(".jp-OutputArea-output .widget-vbox:has(> .widget-image)"):
-        picture = box.query_selector(".widget-image")
-        assert picture is not None
-        controls = []
-        for row in box.query_selector_all(":scope > .widget-inline-hbox"):
-            label = row.query_selector(".widget-label")
-            text = label.inner_text() if label else ""
-            if handle := row.query_selector("[role=slider]"):
-                controls.append(Control(handle, text))
-        page.evaluate(WATCH, picture)
-        found.append(Widget(picture, controls))
+    """Return the widgets of the page, in its order: those of JupyterLab, and live figures."""
+    return [
+        _live(page, box)
+        if box.evaluate("(box) => box.matches('.live-place')")
+        else _drawn(page, box)
+        for box in page.query_selector_all(f"{DRAWN}, .live-place")
+    ]
+
+
+def _drawn(page: Page, box: ElementHandle) -> Widget:
+    """A widget whose picture comes from the kernel."""
+    picture = box.query_selector(".widget-image")
+    assert picture is not None
+    controls = []
+    for row in box.query_selector_all(":scope > .widget-inline-hbox"):
+        label = row.query_selector(".widget-label")
+        text = label.inner_text() if label else ""
+        if handle := row.query_selector("[role=slider]"):
+            controls.append(Control(partial(_same, handle), text))
+    page.evaluate(WATCH, picture)
+    return Widget(picture, controls)
+
+
+def _same(handle: ElementHandle) -> ElementHandle:
+    return handle
+
+
+def _live(page: Page, place: ElementHandle) -> Widget:
+    """A live figure: every slider, menu, radio button, and canvas that takes the focus."""
+    page.wait_for_function("(place) => place.dataset.drawn", arg=place)
+    controls = []
+    for number, (kind, label) in enumerate(page.evaluate(LABELS, place)):
+        controls.append(Control(partial(_nth, page, place, number), label, KEYS[kind]))
+    return Widget(place, controls, is_live=True)
+
+
+def _nth(page: Page, place: ElementHandle, number: int) -> ElementHandle:
+    found = page.evaluate_handle(
+        f"([place, number]) => [...place.querySelectorAll({CONTROLS!r})][number]", [place, number]
+    ).as_element()
+    assert found is not None
     return found
 
 
 def content(page: Page, widget: Widget) -> str:
-    """Return a fingerprint of the picture's bytes."""
-    digest: str = page.evaluate(BYTES, widget.picture)
+    """Return a fingerprint of the picture: its bytes, or all that a live figure shows.
+
+    What a live figure's slider says beside itself does not count: it shows that the slider has
+    moved, and not that it moves anything.
+    """
+    digest: str = page.evaluate(SHOWN if widget.is_live else BYTES, widget.picture)
     return digest
 
 
 def press(page: Page, widget: Widget, control: Control, key: str, limit: float = 10) -> float:
     """Press a key on a control; return the milliseconds until the browser shows the redraw."""
+    if widget.is_live:
+        return until_drawn(page, widget, lambda: _key(control.element, key), limit)
     page.evaluate(
         "(picture) => { picture.redraws.length = 0; keyTimes.length = 0; }", widget.picture
     )
-    control.element.focus()
-    control.element.press(key)
+    _key(control.element, key)
     page.wait_for_function(
         "(picture) => picture.redraws.length > 0", arg=widget.picture, timeout=1000 * limit
     )
     delay: float = page.evaluate("(p) => p.redraws[0] - keyTimes[0]", widget.picture)
     return delay
+
+
+def point(
+    page: Page, widget: Widget, control: Control, share: float, *, touch: bool = False
+) -> float:
+    """Click or tap on a control of a live figure; a canvas is dragged over by the mouse.
+
+    Args:
+        page: With a touch screen, where ``touch`` is asked for.
+        widget: A live figure.
+        control: One of its controls.
+        share: Where on it, from 0 (left, top) to 1. Of a menu: which of its options.
+        touch: By a finger.
+
+    Returns:
+        The milliseconds until the browser shows the redraw.
+    """
+    element = control.element
+    element.scroll_into_view_if_needed()
+    if control.keys == KEYS["radio"]:
+        other = element.evaluate_handle(OTHER).as_element()
+        assert other is not None
+        element = other
+    box = element.bounding_box()
+    assert box is not None
+    x, y = (
+        box["x"] + share * box["width"],
+        box["y"] + box["height"] * (share if control.keys == KEYS["canvas"] else 0.5),
+    )
+
+    def act() -> None:
+        if control.keys == KEYS["select-one"]:  # the list of options is not a part of the page
+            count = element.evaluate("(menu) => menu.options.length")
+            element.select_option(index=round(share * (count - 1)))
+        elif touch:
+            page.touchscreen.tap(x, y)
+        else:
+            page.mouse.move(x - 3, y)
+            page.mouse.down()
+            page.mouse.move(x, y)
+            page.mouse.up()
+
+    return until_drawn(page, widget, act, limit=4)
+
+
+def moves(page: Page, widget: Widget, control: Control, by: str = "keyboard") -> bool:
+    """Whether some movement of a control, forward or back, gives another picture.
+
+    Args:
+        page: Where the widget is.
+        widget: Any; by pointer or touch, a live figure.
+        control: One of its controls.
+        by: "keyboard", "pointer" or "touch".
+    """
+    before = content(page, widget)
+    keys = [*control.keys, *3 * control.keys[:1]]
+    for step in keys if by == "keyboard" else (0.7, 0.3, 1.0, 0.1):
+        with suppress(TimeoutError):  # at the end of its range: nothing to redraw
+            if isinstance(step, str):
+                press(page, widget, control, step, limit=4)
+            else:
+                point(page, widget, control, min(step, 0.97), touch=by == "touch")
+        found = errors(page)
+        assert not found, found
+        if content(page, widget) != before:
+            return True
+    return False
+
+
+def _key(element: ElementHandle, key: str) -> None:
+    element.focus()
+    element.press(key)
+
+
+def until_drawn(page: Page, widget: Widget, act: Callable[[], None], limit: float) -> float:
+    """Act on a live figure; return the milliseconds until the browser shows the redraw."""
+    drawn = widget.picture.evaluate("(place) => place.dataset.drawn")
+    act()
+    page.wait_for_function(
+        "([place, drawn]) => place.dataset.drawn !== drawn",
+        arg=[widget.picture, drawn],
+        timeout=1000 * limit,
+    )
+    return float(widget.picture.evaluate("(place) => place.dataset.ms"))

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from live import UNEXECUTED, errors, widgets
+from live import UNEXECUTED, errors, moves, widgets
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Page
-from test_lab import changes
 
 FROZEN = """from ipywidgets import IntSlider
 from matplotlib.figure import Figure
@@ -50,17 +49,17 @@ def test_a_warning_is_seen(opened):
     assert ["careful" in text for text in errors(page)] == [True]
 
 
-@pytest.mark.parametrize(("title", "moves"), [("str(n)", True), ("'x'", False)])
-def test_a_control_that_moves_nothing_is_seen(opened, title, moves):
+@pytest.mark.parametrize(("title", "expected"), [("str(n)", True), ("'x'", False)])
+def test_a_control_that_moves_nothing_is_seen(opened, title, expected):
     page = opened(FROZEN.format(title=title))
     (widget,) = widgets(page)
     (control,) = widget.controls
     assert control.label == "n"
-    assert changes(page, widget, control) == moves
+    assert moves(page, widget, control) == expected
 
 
 def test_an_error_while_a_control_moves_is_seen(opened):
     page = opened(FROZEN.format(title="str(1 / (2 - n))"))
     (widget,) = widgets(page)
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
-        changes(page, widget, widget.controls[0])
+        moves(page, widget, widget.controls[0])

@@ -50,13 +50,45 @@ def pixels(data: str) -> np.ndarray:
 def test_a_notebook_shows_figures_at_their_size_with_twice_the_pixels(show):
     figure, [panel] = plots.panels("a title")
     panel.plot([1, 3, 2])
-    figure.set_label("a line that rises and falls")
+    plots.describe(figure, "A line that rises and falls.")
     data, facts = show(figure)
     assert set(data) == {"text/plain", "image/png"}
     height, width = pixels(data["image/png"]).shape[:2]
-    expected = {"width": width // 2, "height": height // 2, "alt": "a line that rises and falls"}
-    assert facts == {"image/png": expected}
+    said = "a title. A line that rises and falls."
+    assert facts == {"image/png": {"width": width // 2, "height": height // 2, "alt": said}}
     assert width > 1.8 * figure.get_dpi() * figure.get_figwidth()
+
+
+def test_a_figure_says_its_title_and_what_it_was_told_to():
+    figure, _ = plots.panels("before", r"after $x_{a}$")
+    assert plots.seen(plots.describe(figure, "A\n    dot")) == "before; after x_a. A dot."
+    figure.suptitle("Two dots\n(sample set)?")
+    assert plots.seen(figure) == "Two dots (sample set)? A dot."
+    assert plots.seen(plots.describe(Figure(), "A dot.")) == "A dot."
+
+
+def test_a_figure_that_nobody_described_names_its_panels_and_axes():
+    figure, [left, right] = plots.panels("before", "after")
+    left.set(xlabel="x", ylabel=r"$\log\,|\det J|$")
+    right.set_xlabel("x")
+    plots.colour_bar(figure, "nats", 0, 1)
+    figure.suptitle("Two maps")
+    words = plots.seen(figure)
+    assert words == "Two maps. Panels: before; after. Axes: x; log |det J|; nats."
+    figure.suptitle("long " * 90)
+    assert len(plots.seen(figure)) <= 300
+
+
+def test_what_is_said_of_scores_is_what_they_are(evaluation):
+    """The numbers in the words are those of the data, not only those of the title."""
+    good, bad = (plots.span(evaluation.scores[evaluation.labels == k]) for k in (0, 1))
+    told = f"good images {good}, anomalous images {bad}"
+    assert told in plots.seen(plots.score_histogram(evaluation))
+    assert told in plots.seen(plots.strips({"s": evaluation.scores}, evaluation.labels))
+    area = auroc(evaluation.scores, evaluation.labels)
+    assert f"images, AUROC {area:.3f}" in plots.seen(plots.roc(evaluation))
+    wrong = round((1 - area) * 36)
+    assert f"{wrong} grey ones" in plots.seen(plots.pairs(evaluation))
 
 
 def test_a_photograph_is_shown_as_one_and_a_drawing_exactly(show):
@@ -104,6 +136,7 @@ def test_no_line_but_good_and_anomalous_has_their_colours():
     named = [plots.TRAIN_COLOUR, plots.HELD_OUT_COLOUR]
     named += [plots.COUNTED_COLOUR, plots.UNCOUNTED_COLOUR]
     assert not taken & set(map(to_rgb, named)) and len(set(map(to_rgb, named))) == 4
+    assert not set(map(to_rgb, named)) & set(map(to_rgb, plots.OTHER_COLOURS))
 
 
 def test_an_outline_is_light_with_a_dark_rim_on_any_ground():
@@ -274,6 +307,19 @@ def test_every_heat_map_of_a_gallery_has_its_colours_explained(evaluation):
     figure = plots.gallery(replace(evaluation, dataset=Data(data)))
     labels = [bar.get_ylabel() for axes in figure.axes for bar in (axes, *axes.child_axes)]
     assert labels.count("anomaly map") == 1
+
+
+def test_a_gallery_says_where_its_maps_are_hottest(evaluation):
+    class Data(list):
+        title, has_masks, defects = "tile (sample set)", True, ["good"] * 6 + ["hole"] * 6
+
+    data = Data(SimpleNamespace(image=torch.rand(3, 32, 32)) for _ in range(12))
+    evaluation = replace(evaluation, dataset=data)
+    good, hole = (f"{name} {evaluation.scores[i]:.2f}" for i, name in ((0, "good"), (6, "hole")))
+    words = plots.seen(plots.gallery(evaluation, [0, 6]))
+    assert f"hottest in the defect: {hole}; no defect: {good}" in words
+    evaluation.maps[6, 0, 20, 20] = 2
+    assert f"elsewhere: {hole}" in plots.seen(plots.gallery(evaluation, [0, 6]))
 
 
 def test_a_training_curve_tells_training_from_held_out():

@@ -1,7 +1,10 @@
 """The browser's choices follow the category, and its picture is the image that was chosen."""
 
+import gzip
 import importlib
+import json
 import shutil
+from base64 import b64decode
 from pathlib import Path
 
 import ipywidgets
@@ -11,6 +14,7 @@ from matplotlib.figure import Figure
 
 from fastflow_utils.course.plots import outline, show
 from fastflow_utils.course.widgets import browse
+from fastflow_utils.course.widgets.browse import browse_data
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.errors import FastFlowError
 
@@ -95,3 +99,23 @@ def test_a_category_that_cannot_be_shown_is_refused_before_any_control(root: Pat
     shutil.rmtree(root / "ring" / "test")
     with pytest.raises(FastFlowError, match=r"no images in .*ring"):
         browse(root)
+
+
+def test_a_page_gets_some_of_each_defect_of_every_category(root: Path):
+    data = json.loads(json.dumps(browse(root, "ring", image_size=64).live_data()))
+    assert list(data["groups"]) == ["disc", "ring"] and data["start"] == 1
+    names = {name: [data["names"][i] for i in at] for name, at in data["groups"].items()}
+    spots = ["spot 000", "spot 001", "good 000", "good 001"]
+    assert names["disc"] == ["blot 000", "blot 001", *spots]
+    assert names["ring"] == ["spot 000", "good 000", "good 001"], "it has one spot"
+    masks = np.frombuffer(gzip.decompress(b64decode(data["masks"])), np.uint8)
+    shares = masks.reshape(len(data["pictures"]), -1).mean(1)
+    assert data["shares"] == [f"{100 * share:.1f} % anomalous" for share in shares]
+    assert "up to 2" in data["note"]
+
+
+def test_a_small_budget_leaves_one_of_each(root: Path):
+    splits = {"disc": MVTecAD(root, "disc", "test", 64)}
+    budget = len(json.dumps(browse_data(splits, "disc"))) - 1
+    data = browse_data(splits, "disc", budget)
+    assert [name.split()[0] for name in data["names"]] == ["blot", "spot", "good"]

@@ -1,15 +1,27 @@
-"""The per-layer explorer: all that takes time is done before a control is moved."""
+"""The per-layer explorers: their static twins, and what goes along to the page."""
 
 import importlib
+from typing import Any, cast
 
-import ipywidgets
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from fastflow_utils.course.widgets import explore_features, feature_figure
+from fastflow_utils.course.live import LiveFigure
+from fastflow_utils.course.plots import seen
+from fastflow_utils.course.widgets import (
+    explore_features,
+    explore_latents,
+    feature_figure,
+    latent_figure,
+)
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.features import pca_colours
+from fastflow_utils.detector.features import extract, pca_colours
+from fastflow_utils.detector.flows import FlowOptions
+from fastflow_utils.detector.model import FastFlow
+from fastflow_utils.detector.training import fit
+from fastflow_utils.errors import FastFlowError
 
 module = importlib.import_module("fastflow_utils.course.widgets.feature_maps")
 
@@ -19,21 +31,24 @@ def backbone() -> Backbone:
     return Backbone("efficientnet_lite0", pretrained=False, image_size=64)
 
 
-@pytest.fixture
-def explorer(backbone, tiny, monkeypatch):
-    """The explorer's drawing and its controls, as they reach `explore`."""
-    caught = {}
-
-    def catch(render, **controls: ipywidgets.ValueWidget) -> None:
-        caught.update(render=render, controls=controls)
-
-    monkeypatch.setattr(module, "explore", catch)
-    explore_features(backbone, MVTecAD(tiny, "disc", "test", 64))
-    return caught["render"], caught["controls"]
+@pytest.fixture(scope="module")
+def test_split(tiny) -> MVTecAD:
+    return MVTecAD(tiny, "disc", "test", 64)
 
 
-def draw(render, controls: dict[str, ipywidgets.ValueWidget]):
-    return render(**{name: control.value for name, control in controls.items()})
+@pytest.fixture(scope="module")
+def model(tiny, tmp_path_factory) -> FastFlow:
+    backbone = Backbone("efficientnet_lite0", pretrained=False, image_size=64)
+    model = FastFlow(backbone, FlowOptions(steps=2, position=True))
+    cache = tmp_path_factory.mktemp("cache")
+    train = extract(backbone, MVTecAD(tiny, "disc", "train", 64), cache=cache)
+    fit(model, train, epochs=1)
+    return model
+
+
+def data_of(figure: Figure | None) -> dict[str, Any]:
+    data: dict[str, Any] = cast(Any, figure).live_data()
+    return data
 
 
 def test_the_ring_shows_on_any_colour():
@@ -82,61 +97,90 @@ def test_colours_are_taken_as_given(monkeypatch):
     assert torch.equal(shown, given.permute(1, 2, 0))
 
 
-def test_no_control_waits_for_the_backbone_or_the_colours(explorer, monkeypatch):
-    render, controls = explorer
-    monkeypatch.setattr(Backbone, "forward", None)
-    monkeypatch.setattr(module, "pca_colours", None)
-    for image in controls["image"].options:
-        for _, level in controls["level"].options:
-            chosen = {"image": ipywidgets.Text(image), "level": ipywidgets.IntText(level)}
-            draw(render, controls | chosen)
+def test_choices_are_two_images_of_each_folder_a_defect_first_and_a_good_one_second(
+    backbone, test_split
+):
+    images = data_of(explore_features(backbone, test_split))["images"]
+    expected = ["blot 000", "good 000", "spot 000", "blot 001", "good 001", "spot 001"]
+    assert [one["name"] for one in images] == expected
 
 
-def test_choices_are_two_images_of_each_folder_and_the_levels(explorer, backbone):
-    controls = explorer[1]
-    expected = ["blot 000", "blot 001", "good 000", "good 001", "spot 000", "spot 001"]
-    assert sorted(controls["image"].options) == expected
-    names = [name for name, _ in controls["level"].options]
-    assert names == ["stride 4, 16 × 16", "stride 8, 8 × 8", "stride 16, 4 × 4"]
+def test_each_backbone_is_a_choice_with_its_levels(backbone, test_split):
+    other = Backbone("efficientnet_lite0", pretrained=False, image_size=64, layers=[1, 3])
+    data = data_of(explore_features({"three levels": backbone, "two": other}, test_split))
+    assert data["views"]["labels"] == ["three levels", "two"]
+    names = [[level["name"] for level in view] for view in data["images"][0]["views"]]
+    assert names[0] == ["stride 4", "stride 8", "stride 16"]
+    assert names[1] == [f"stride {stride}" for stride in other.strides]
 
 
-def test_it_starts_on_a_defect(explorer, tiny):
-    controls = explorer[1]
-    dataset = MVTecAD(tiny, "disc", "test", 64)
-    sample = dataset[dataset.labels.index(1)]
-    assert controls["image"].value == f"{sample.defect} 000"
-    row, column = (round(63 * controls[name].value) for name in ("row", "column"))
+def test_it_starts_on_a_defect(backbone, test_split):
+    first, good, *_ = data_of(explore_features(backbone, test_split))["images"]
+    sample = test_split[test_split.labels.index(1)]
+    row, column = (round(63 * place) for place in first["start"])
     assert sample.mask[0, row, column]
+    assert good["start"] == (0.5, 0.5)
 
 
-def test_channels_end_where_the_levels_do(explorer, backbone):
-    render, controls = explorer
-    level, channel = controls["level"], controls["channel"]
-    assert channel.max == backbone.channels[level.value] - 1
-    channel.value = channel.max
-    for number in (0, 2, 1):
-        level.value = number
-        assert channel.max == backbone.channels[number] - 1 and channel.value <= channel.max
-        assert f"channel {channel.value} of" in draw(render, controls).axes[1].get_title()
-    assert channel.value == backbone.channels[0] - 1  # the least that it came down to
+def test_a_page_takes_as_many_images_as_it_may_and_jupyterlab_all(
+    backbone, test_split, monkeypatch
+):
+    monkeypatch.setattr(module, "PAGE_BYTES", 25_000)
+    in_page = data_of(explore_features(backbone, test_split))
+    assert 1 <= len(in_page["images"]) < 6 and "JupyterLab has all" in in_page["note"]
+    attach = importlib.import_module("fastflow_utils.course.live.attach")
+    shown: list[LiveFigure] = []
+    for where in (module, attach):
+        monkeypatch.setattr(where, "is_live", lambda: True)
+    monkeypatch.setattr(attach, "display", shown.append)
+    assert explore_features(backbone, test_split) is None
+    assert len(shown[0].data["images"]) == 6 and shown[0].data["note"] == ""
 
 
 def test_a_split_without_defects_starts_in_the_middle(backbone, tiny):
     figure = explore_features(backbone, MVTecAD(tiny, "disc", "train", 64))
+    assert figure is not None
     (ring,) = figure.axes[0].patches
     assert "good 000" in figure.get_suptitle()
     assert torch.tensor(ring.center).sub(32).abs().max() < 64 / 4 / 2 + 1
 
 
-def test_every_control_changes_the_picture(backbone, tiny, monkeypatch):
-    explore_module = importlib.import_module("fastflow_utils.course.widgets.explore")
-    shown = []
-    monkeypatch.setattr(explore_module, "is_live", lambda: True)
-    monkeypatch.setattr(explore_module, "display", shown.append)
-    assert explore_features(backbone, MVTecAD(tiny, "disc", "test", 64)) is None
-    image, level, channel, row, column, picture, trouble = shown[0].children
-    changes = [(image, "good 001"), (level, 1), (channel, 5), (row, 0.1), (column, 0.9)]
-    for control, value in changes:
-        before, control.value = picture.value, value
-        assert control.description and picture.value != before
-        assert trouble.value == ""
+@pytest.mark.parametrize("explore", [explore_features, explore_latents])
+def test_pictures_that_are_turned_first_are_refused(explore, model, test_split):
+    turning = FastFlow(model.backbone.turning(True), FlowOptions(steps=1))
+    given = turning if explore is explore_latents else turning.backbone
+    with pytest.raises(FastFlowError, match="upright"):
+        explore(given, test_split)
+
+
+def test_latents_maps_and_shares_are_the_models(model, test_split):
+    index = test_split.labels.index(0)
+    data = data_of(explore_latents(model, test_split, first=index))
+    one = data["images"][0]
+    assert one["name"] == "good 000" and len({image["name"] for image in data["images"]}) == 6
+    features = model.backbone(test_split[index].image[None])
+    with torch.no_grad():
+        truth = [model.folded().nll_maps(features), model.folded().level_maps(features)]
+        latents = [flow(h)[0] for flow, h in zip(model.flows, features, strict=True)]
+    for kind, maps in zip(one["maps"], truth, strict=True):
+        for packed, level in zip(kind, maps, strict=True):
+            assert packed["low"] == pytest.approx(level.min().item(), abs=1e-4)
+            high = packed["low"] + 255 * packed["step"]
+            assert high == pytest.approx(level.max().item(), abs=1e-4)
+    lengths = [z.norm(dim=1).max().log().item() for z in latents]
+    for level, length in zip(one["views"][2], lengths, strict=True):
+        assert level["low"][-1] + 255 * level["step"][-1] == pytest.approx(length, abs=1e-3)
+    sizes = [[level["size"] for level in view] for view in one["views"]]
+    assert sizes == 3 * [[[16, 16], [8, 8], [4, 4]]]
+
+
+def test_the_latent_figure_says_what_each_level_adds_at_the_ring(model, test_split):
+    sample = test_split[test_split.labels.index(1)]
+    figure = latent_figure(model.folded(), sample, 0.5, 0.5, "disc, spot")
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert len(titles) == 8 and titles[0] == "image"
+    shares = [int(title.split(", ")[1].split("%")[0]) for title in titles[5:]]
+    assert 98 <= sum(shares) <= 102
+    labels = [axes.get_xlabel() for axes in figure.axes if not axes.images]
+    assert labels == 3 * ["nll, nats per dimension"] + 4 * ["map (black: 0.5 or less)"]
+    assert 100 < len(seen(figure)) <= 300

@@ -137,6 +137,14 @@ def test_the_static_twin_is_the_first_layer_asked_for(walk):
     assert figure.get_suptitle() == flow_figure(walk, 4).get_suptitle()
 
 
+def test_a_page_walks_through_every_layer(walk):
+    figure = explore_flow(walk, layer=4)
+    [control] = figure.live_data()["controls"]
+    assert control["labels"] == [str(layer) for layer in range(len(walk.names))]
+    assert control["value"] == 4 and control["order"]
+    assert figure.get_suptitle() == flow_figure(walk, 4).get_suptitle()
+
+
 def test_what_is_moved_looks_like_what_is_drawn_anew(walk):
     figure = flow_figure(walk, 2)
     for layer in (7, 0, 4):

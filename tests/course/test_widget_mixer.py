@@ -1,10 +1,16 @@
 """The level mixer: equal weights are the model's map, and its scores are fast and true."""
 
+import gzip
+import importlib
+import json
+from base64 import b64decode
+
+import numpy as np
 import pytest
 import torch
 
 from fastflow_utils.course.widgets import LevelMixer, explore_mixture, mixture_figure
-from fastflow_utils.course.widgets.mixer import mix
+from fastflow_utils.course.widgets.mixer import mix, mixture_data
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.evaluation import evaluate
@@ -34,6 +40,7 @@ def mixer(setting: Setting) -> LevelMixer:
     return LevelMixer(model, features, test, batch_size=3)
 
 
+attach_module = importlib.import_module("fastflow_utils.course.live.attach")
 EQUAL = [1.0, 1.0, 1.0]
 
 
@@ -83,3 +90,41 @@ def test_the_static_twin_has_equal_weights(mixer):
     figure = explore_mixture(mixer, image=3)
     assert f"{mixer.auroc(EQUAL):.3f}" in figure.get_suptitle()
     assert figure.axes[1].texts[0].get_text().endswith("33%")
+
+
+@pytest.mark.parametrize("weights", [EQUAL, [1.0, 0, 0], [0.2, 0.75, 0.05], [0, 0, 0.4]])
+def test_the_page_s_scores_are_off_by_at_most_half_a_step_of_eight_bits(mixer, weights):
+    data = explore_mixture(mixer).live_data()
+    raw = [gzip.decompress(b64decode(level)) for level in data["maps"]]
+    levels = np.stack([np.frombuffer(level, np.uint8) for level in raw]) / 255
+    levels = levels.reshape(3, len(mixer.labels), -1)
+    assert data["columns"] ** 2 == levels.shape[-1], "the disc's maps are square"
+    mixed = np.einsum("l,lni->ni", np.array(weights) / sum(weights), levels)
+    scores = np.sort(mixed)[:, -data["top"] :].mean(1)
+    assert np.abs(scores - mixer.scores(weights).numpy()).max() <= 1 / 510 + 1e-6
+
+
+def test_the_page_gets_every_image_and_the_colours_of_the_figures(mixer):
+    data = json.loads(json.dumps(explore_mixture(mixer, image=3).live_data()))
+    assert data["order"] == list(range(10)) and data["start"] == 3
+    assert data["names"][3] == f"{mixer.dataset.defects[3]}, no. 3"
+    assert data["inferno"][0] == data["inferno"][127] == [0, 0, 4, 255], "black below the middle"
+    assert data["inferno"][255][:3] == pytest.approx([252, 255, 164], abs=1)
+    assert "test labels" in data["note"]
+
+
+def test_a_small_budget_leaves_pictures_out_and_says_so_but_no_map(mixer):
+    whole = mixture_data(mixer, image=7)
+    less = mixture_data(mixer, 7, budget=len(json.dumps(whole)) - 1)
+    assert 7 in less["order"] and less["order"][less["start"]] == 7
+    assert len(less["pictures"]) == len(less["order"]) < 10
+    assert less["maps"] == whole["maps"] and less["labels"] == whole["labels"]
+    assert f"Pictures of {len(less['order'])} of the 10 images" in less["note"]
+
+
+def test_in_jupyterlab_the_page_s_script_gets_the_same_data(monkeypatch, mixer):
+    shown = []
+    monkeypatch.setattr(attach_module, "is_live", lambda: True)
+    monkeypatch.setattr(attach_module, "display", shown.append)
+    assert explore_mixture(mixer, 2) is None
+    assert shown[0].data == mixture_data(mixer, 2)

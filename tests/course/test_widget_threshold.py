@@ -1,19 +1,31 @@
-"""The threshold slider: what it counts, what it draws, and that all of it moves."""
+"""The thresholds: what they count, what is drawn, and what a page gets to move them."""
 
+import gzip
 import importlib
+import json
+from base64 import b64decode
+from dataclasses import replace
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
 
+from fastflow_utils.course.live.thumbnails import pack_maps
 from fastflow_utils.course.widgets import explore_threshold
-from fastflow_utils.course.widgets.threshold import ThresholdFigure, confusion
+from fastflow_utils.course.widgets.threshold import confusion, threshold_data, threshold_figure
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.evaluation import Evaluation
-from fastflow_utils.detector.metrics import f1_at, fpr_at, roc_curve
+from fastflow_utils.detector.maps import combine
+from fastflow_utils.detector.metrics import auroc, f1_at, fpr_at, roc_curve
 
-live_module = importlib.import_module("fastflow_utils.course.widgets.explore")
+attach_module = importlib.import_module("fastflow_utils.course.live.attach")
+
+
+def unpacked(text: str) -> Tensor:
+    return torch.frombuffer(bytearray(gzip.decompress(b64decode(text))), dtype=torch.uint8)
 
 
 @pytest.fixture
@@ -34,6 +46,8 @@ def test_confusion_agrees_with_the_metrics(evaluation, threshold):
     assert counts.false_alarms + counts.passed == (labels == 0).sum()
     assert counts.fpr == pytest.approx(fpr_at(scores, labels, threshold))
     assert counts.f1 == pytest.approx(f1_at(scores, labels, threshold))
+    called = int((scores >= threshold).sum())
+    assert counts.precision == (counts.found / called if called else 1)
 
 
 def test_a_score_at_the_threshold_is_called_anomalous():
@@ -41,18 +55,20 @@ def test_a_score_at_the_threshold_is_called_anomalous():
     assert (counts.found, counts.missed, counts.false_alarms, counts.passed) == (1, 0, 1, 0)
 
 
-def point(draw: ThresholdFigure) -> tuple[float, float]:
-    x, y = draw.point.get_data()
+def point(figure: Figure) -> tuple[float, float]:
+    x, y = figure.axes[2].lines[-1].get_data()
     return float(x[0]), float(y[0])
 
 
+def pixels(figure: Figure) -> np.ndarray:
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
 def test_the_point_walks_on_the_curve_from_one_corner_to_the_other(evaluation):
-    draw = ThresholdFigure(evaluation)
     fpr, tpr = roc_curve(evaluation.scores, evaluation.labels)
     walked = []
     for threshold in [2.0, *sorted(evaluation.scores.tolist(), reverse=True), -1.0]:
-        draw(threshold, 0.5, 0)
-        walked.append(point(draw))
+        walked.append(point(threshold_figure(evaluation, threshold, 0.5, 0)))
         x, y = walked[-1]
         on_segment = (fpr[:-1] <= x) & (x <= fpr[1:]) & (tpr[:-1] <= y) & (y <= tpr[1:])
         assert on_segment.any()  # every step is level or upright: no two scores are the same
@@ -61,21 +77,17 @@ def test_the_point_walks_on_the_curve_from_one_corner_to_the_other(evaluation):
 
 
 def test_the_overlay_marks_the_pixels_from_the_threshold_on(evaluation):
-    draw = ThresholdFigure(evaluation)
     good = evaluation.labels.tolist().index(0)
-    draw(0.3, 2.0, good)
-    nothing = np.asarray(draw.pixels.get_array())
-    draw(0.3, 0.75, good)
-    some = np.asarray(draw.pixels.get_array())
+    nothing = pixels(threshold_figure(evaluation, 0.3, 2.0, good))
+    some = pixels(threshold_figure(evaluation, 0.3, 0.75, good))
     changed = (some != nothing).any(-1)
     assert np.array_equal(changed, evaluation.maps[good, 0].numpy() >= 0.75)
 
 
 def test_the_truth_is_outlined(evaluation):
     bad = evaluation.labels.tolist().index(1)
-    draw = ThresholdFigure(evaluation)
-    draw(0.3, 2.0, bad)
-    green = np.isclose(np.asarray(draw.pixels.get_array()), [0.2, 1.0, 0.4]).all(-1)
+    drawn = pixels(threshold_figure(evaluation, 0.3, 2.0, bad))
+    green = np.isclose(drawn, [0.2, 1.0, 0.4]).all(-1)
     rows, columns = np.nonzero(evaluation.masks[bad, 0].numpy())
     assert green.any() and not green[rows, columns].any()
     near = np.nonzero(green)
@@ -83,40 +95,72 @@ def test_the_truth_is_outlined(evaluation):
 
 
 def test_titles_say_what_was_decided(evaluation):
-    draw = ThresholdFigure(evaluation)
     bad = evaluation.labels.tolist().index(1)
-    draw(-1.0, 0.5, bad)
-    assert "called anomalous" in draw.picture.get_title()
-    assert draw.spread.get_title() == "4 false alarms | 6 found\n0 passed | 0 missed"
-    draw(2.0, 0.5, bad)
-    assert "called good" in draw.picture.get_title()
-    assert draw.spread.get_title() == "0 false alarms | 0 found\n4 passed | 6 missed"
-    assert "threshold 2.00" in draw.curve.get_title()
+    picture, spread, _ = threshold_figure(evaluation, -1.0, 0.5, bad).axes
+    assert "called anomalous" in picture.get_title()
+    assert spread.get_title() == "4 false alarms | 6 found\n0 passed | 0 missed"
+    picture, spread, curve = threshold_figure(evaluation, 2.0, 0.5, bad).axes
+    assert "called good" in picture.get_title()
+    assert spread.get_title() == "0 false alarms | 0 found\n4 passed | 6 missed"
+    assert "threshold 2.00" in curve.get_title()
 
 
 def test_static_twin_starts_at_the_models_own_thresholds(evaluation):
     figure = explore_threshold(evaluation, [0])
     assert "threshold 0.60" in figure.axes[2].get_title()
-    expected = np.asarray(ThresholdFigure(evaluation)(0.6, 0.9, 0).axes[0].images[0].get_array())
-    assert np.array_equal(figure.axes[0].images[0].get_array(), expected)
+    np.testing.assert_array_equal(
+        pixels(figure), pixels(threshold_figure(evaluation, 0.6, 0.9, 0))
+    )
 
 
 def test_a_threshold_out_of_range_starts_at_its_end(evaluation):
     figure = explore_threshold(evaluation, threshold=torch.inf)
     assert "F1 = 0.00" in figure.axes[2].get_title()
+    data = figure.live_data()
+    assert data["start"] == data["ends"][1] > max(data["scores"])
 
 
-def test_live_every_control_redraws(monkeypatch, evaluation):
+def test_a_model_that_was_never_calibrated_has_thresholds_that_json_can_write(evaluation):
+    unknown = replace(evaluation, image_threshold=torch.inf, pixel_threshold=torch.inf)
+    data = json.loads(json.dumps(explore_threshold(unknown).live_data(), allow_nan=False))
+    assert data["own"] == [data["ends"][1], 1]
+
+
+def test_the_page_gets_exact_scores_and_the_highest_anomalous_image_first(evaluation):
+    data = json.loads(json.dumps(explore_threshold(evaluation).live_data()))
+    assert torch.equal(torch.tensor(data["scores"]), evaluation.scores)
+    assert data["labels"] == evaluation.labels.tolist()
+    own = [evaluation.labels[i] for i in data["order"]]
+    assert own == sorted(own, reverse=True) and sorted(data["order"]) == list(range(10))
+    assert data["areas"][0] == auroc(evaluation.scores, evaluation.labels)
+    assert "sample set" in data["note"] or not evaluation.dataset.is_sample_set
+
+
+def test_a_small_budget_leaves_pictures_out_and_says_so_but_no_score(evaluation):
+    whole = threshold_data(evaluation, list(range(10)), 0.5)
+    budget = len(json.dumps(whole)) - 1
+    less = threshold_data(evaluation, list(range(10)), 0.5, budget)
+    count = len(less["pictures"])
+    assert len(json.dumps(less)) <= budget and 1 <= count < 10
+    assert less["order"] == list(range(count)) and len(less["scores"]) == 10
+    assert f"Pictures of {count} of the 10 images" in less["note"]
+    assert "Pictures of" not in whole["note"]
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_regions_of_the_pages_map_are_the_maps_but_for_one_pixel_in_two_hundred(threshold):
+    level = torch.rand(6, 1, 16, 16)  # as rough as a level's map can be
+    maps = combine([level, level.round()[..., ::2, ::2]], 256, smoothing=4.0)
+    small = unpacked(pack_maps(maps, 128)).reshape(6, 1, 128, 128) / 255
+    shown = F.interpolate(small, 256, mode="bilinear")
+    assert (shown - maps).abs().max() < 0.01
+    changed = (shown >= threshold) != (maps >= threshold)
+    assert changed.flatten(1).float().mean(1).max() < 1 / 200
+
+
+def test_in_jupyterlab_the_page_s_script_gets_the_same_data(monkeypatch, evaluation):
     shown = []
-    monkeypatch.setattr(live_module, "is_live", lambda: True)
-    monkeypatch.setattr(live_module, "display", shown.append)
-    assert explore_threshold(evaluation, [7, 0]) is None
-    slider, pixels, menu, picture, trouble = shown[0].children
-    assert isinstance(slider, ipywidgets.FloatSlider) and slider.continuous_update
-    assert [value for _, value in menu.options] == [7, 0]
-    seen = {bytes(picture.value)}
-    changes = [(slider, slider.min), (pixels, 0.3), (menu, 0), (slider, slider.max)]
-    for control, value in changes:
-        control.value = value
-        assert bytes(picture.value) not in seen and not trouble.value
-        seen.add(bytes(picture.value))
+    monkeypatch.setattr(attach_module, "is_live", lambda: True)
+    monkeypatch.setattr(attach_module, "display", shown.append)
+    assert explore_threshold(evaluation, [7, 0], threshold=0.4) is None
+    assert shown[0].data == threshold_data(evaluation, [7, 0], 0.4)

@@ -11,7 +11,7 @@ import pytest
 import run
 from links import links_line
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pages import card, cover, render
 from quiz import headings, problems, questions, section, unanswered, without_code
 
@@ -43,6 +43,17 @@ def verdicts(notebook: NotebookNode, tag: str) -> list[str]:
     """What the checkers said, in order."""
     outputs = [output for cell in run._code_cells(notebook, tag) for output in cell.outputs]
     return [output.get("data", {}).get("text/plain", "") for output in outputs]
+
+
+def alternatives(notebook: NotebookNode) -> list[str]:
+    """The alternative texts of all pictures, in order; "" where one has none."""
+    return [
+        output.metadata.get(kind, {}).get("alt", "")
+        for cell in run._code_cells(notebook)
+        for output in cell.outputs
+        for kind in output.get("data", {})
+        if kind.startswith("image/")
+    ]
 
 
 def test_the_series_is_numbered_and_has_solutions():
@@ -112,6 +123,25 @@ def test_is_in_the_index_with_a_picture(path: Path):
     assert len(run._code_cells(notebook, "cover")) == 1
     assert cover(notebook), "the cell with the tag 'cover' shows no picture"
     assert f'href="{path.stem}.html"' in card(notebook, f"{path.stem}.html", "")
+
+
+@every_notebook
+def test_every_picture_is_told_in_words(path: Path):
+    """For those who cannot see it: what is to be seen, in one or two sentences."""
+    told = alternatives(read(path)) + alternatives(read(run.NOTEBOOKS / "solutions" / path.name))
+    assert told and len(set(told)) == len(told), "no two pictures are alike"
+    for words in told:
+        assert 20 <= len(words) <= 300 and words.endswith("."), words
+        assert not re.search(r"[$\\\n]|\bnan\b", words), words
+
+
+def test_a_picture_without_words_is_found():
+    def shown(kind: str, **facts: str) -> NotebookNode:
+        return new_output("display_data", {kind: "", "text/plain": ""}, metadata={kind: facts})
+
+    outputs = [shown("image/png", alt="A line."), shown("image/jpeg"), new_output("stream")]
+    notebook = new_notebook(cells=[new_code_cell("draw()", outputs=outputs)])
+    assert alternatives(notebook) == ["A line.", ""]
 
 
 @every_notebook

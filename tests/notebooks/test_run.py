@@ -11,10 +11,14 @@ import pytest
 import run
 from links import slugs
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from pages import card, cover, formula_errors, promise, render, text_page
+from pages import card, cover, formula_errors, highlighting, promise, render, text_page
 from watchdog import Watchdog, processor_seconds, yardstick
 
 TEXT = "# A title\n\nWhat you will be able to do, e.g. this. And more."
+DOT = (  # a picture of one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
 PARAMETERS = new_code_cell("N = 3", metadata={"tags": ["parameters"]})
 
 
@@ -280,11 +284,12 @@ def test_pages_typeset_formulas_embed_figures_and_fetch_nothing():
     script = new_output("display_data", {"application/javascript": "alert(1)"})
     cell = new_code_cell("plot()", outputs=[figure, script])
     page = render(new_notebook(cells=[new_markdown_cell(text), cell]))
-    assert page.count("<math") == 3 and "$" not in page and "\\frac" not in page
+    text = page.partition("<main")[2].partition("</main>")[0]
+    assert text.count("<math") == 3 and "$" not in text and "\\frac" not in text
     assert "<mtable" in page and "<msup>" not in page
     assert 'src="data:image/png;base64,iVBORw0KGgo="' in page
     assert 'href="04_fastflow.html#loss"' in page and 'href="../../data/README.md"' in page
-    assert not re.search(r"<script|<link|https?://|@import|url\(", page)
+    assert not re.search(r"alert|<script [^>]*src|<link|https?://|@import|url\(", page)
     assert formula_errors(page) == []
 
 
@@ -300,6 +305,72 @@ def test_anchors_of_a_page_are_githubs():
     assert 'href="#f1-score"' in page and 'href="glossary.html#f1-score"' in page
 
 
+def test_contents_lead_to_every_section_and_no_level_is_left_out():
+    text = "# A\n\n### The `Flow`, $z$\n\n#### B [c](d.md)\n\n### E\n\n##### F"
+    page = text_page(text)
+    beside, above = re.findall(r"<ol>(.*?)</ol>", page)
+    assert beside == above
+    assert re.findall(r'level-(\d)"><a href="#([\w-]+)"', beside) == [
+        ("2", "the-flow-z"),
+        ("3", "b-c"),
+        ("2", "e"),
+        ("3", "f"),
+    ]
+    assert "<code>Flow</code>, <math>" in beside and beside.count("<a ") == 4
+    assert re.findall(r"<h(\d) id", page) == ["1", "2", "3", "2", "3"]
+    assert "<ol>" not in text_page("# A\n\n## B")
+
+
+def test_a_page_tells_its_title_and_its_promise():
+    page = text_page('# A <b>\n\nWhat *you* [learn](x.md), "$z$". More.')
+    assert "<title>A &lt;b&gt; - FastFlow notebooks</title>" in page
+    assert """content='What you learn, "z".'""" in page
+    assert "<title>FastFlow notebooks</title>" in text_page("# FastFlow notebooks\n\nText.")
+
+
+def test_code_folds_and_what_may_be_wide_is_in_a_box_that_scrolls():
+    html = new_output("display_data", {"text/html": "<table><th></th></table>"})
+    outputs = [html, *(new_output("stream", text=text) for text in ("one\n", "one\ntwo\n"))]
+    cells = [
+        new_markdown_cell("# A\n\n$$x$$\n\n|a|\n|-|\n|b|\n\n```\nc\n```"),
+        new_code_cell("d\ne", outputs=outputs),
+    ]
+    page = re.sub(r">\s+<", "><", render(new_notebook(cells=cells)))
+    assert '<details class="code" open=""><summary>Code, 2 lines</summary>' in page
+    boxes = re.findall(r'<(\w+)[^>]* data-what="(\w+)"[^>]*>', page.replace("<pre ", "<pre x "))
+    assert boxes == [
+        ("span", "formula"),
+        ("div", "table"),
+        ("pre", "code"),
+        ("pre", "code"),
+        ("div", "table"),
+        ("pre", "output"),
+        ("pre", "output"),
+    ]
+    assert page.count('class="line"') == 1  # wrapped; what has lines of its own scrolls
+    assert "<td></td>" in page and "<th></th>" not in page  # an empty heading is none
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_every_colour_of_code_stands_out_in_the_light_and_in_the_dark():
+    style = (run.NOTEBOOKS / "page.css").read_text()
+    (papers,) = re.findall(r"--soft: light-dark\((\S+), (\S+)\)", style)
+    rules = re.findall(r"\.(\w+) \{.*light-dark\((\S+), (\S+)\)", highlighting())
+    assert len(rules) > 40
+    for name, *colours in rules:
+        for colour, paper in zip(colours, papers, strict=True):
+            dark, light = sorted(luminance(one) for one in (colour, paper))
+            # White space is not seen, and an error's box has its own colour.
+            assert (light + 0.05) / (dark + 0.05) >= 4.5 or name in ("w", "err"), (name, colour)
+
+
 def test_what_unfolds_is_inside_and_choices_show_their_verdict():
     text = (
         "<details><summary>a) this</summary>\n\nRight. Since $x > y$.\n\nMore.\n\n</details>\n"
@@ -313,12 +384,19 @@ def test_what_unfolds_is_inside_and_choices_show_their_verdict():
 
 
 def test_the_index_has_picture_title_promise_and_time():
-    figure = new_output("display_data", {"image/jpeg": "/9j/4AAQ\n", "text/plain": ""})
+    figure = new_output("display_data", {"image/png": f"{DOT}\n", "text/plain": ""})
     cell = new_code_cell("plot()", outputs=[figure], metadata={"tags": ["cover"]})
     notebook = new_notebook(cells=[new_markdown_cell(TEXT.replace("title", "<b>")), cell])
-    assert cover(notebook) == "data:image/jpeg;base64,/9j/4AAQ"
+    assert cover(notebook) == f"data:image/png;base64,{DOT}"
     page = text_page(card(notebook, "01_a.html", "executed in 3 s"))
-    for part in ("A &lt;b&gt;", "able to do, e.g. this.", "in 3 s", 'href="01_a.html"', "/9j/4"):
+    for part in (
+        "A &lt;b&gt;",
+        "able to do, e.g. this.",
+        "in 3 s",
+        'href="01_a.html"',
+        DOT,
+        'height="1"',
+    ):
         assert part in page, part
     del cell.metadata["tags"]
     assert cover(notebook) is None and "<img" not in card(notebook, "01_a.html", "")

@@ -34,18 +34,20 @@ class LiveFigure(anywidget.AnyWidget):
     data = traitlets.Dict().tag(sync=True)
 
 
-def attach(figure: Figure, make: Callable[[], Data]) -> Figure:
+def attach(figure: Figure, make: Callable[[], Data], *, over: bool = False) -> Figure:
     """Let a figure's picture become a live one where it is shown in a page without a kernel.
 
     Args:
         figure: What is shown without a script: the static twin.
         make: Returns the data, which can be written as JSON; its ``kind`` says which of the
             scripts reads them. Called once the figure is shown, and only where a page is made.
+        over: Whether the page draws over the figure's picture, which then keeps its margins;
+            others are cut to what is drawn.
 
     Returns:
         The same figure.
     """
-    cast(Any, figure).live_data = make
+    cast(Any, figure).live_data, cast(Any, figure).is_whole = make, over
     return figure
 
 
@@ -65,16 +67,17 @@ def present(figure: Figure, make: Callable[[], Data]) -> Figure | None:
     return None
 
 
-def _data(figure: Figure) -> Data | None:
-    make = getattr(figure, "live_data", None)
-    return make() if make and os.environ.get("FASTFLOW_LIVE") else None
-
-
 class _Formatter(JSONFormatter):
+    """Adds the data to what a figure is shown as, by the method that :func:`attach` gives it.
+
+    By a method, not by the figure's type: what matplotlib sets up in a notebook removes all that
+    was registered for that type.
+    """
+
     format_type = traitlets.Unicode(MIME)
+    print_method = traitlets.ObjectName("live_data")
 
 
-if (shell := get_ipython()) is not None:  # a notebook
-    formatter = _Formatter(parent=shell.display_formatter)
-    formatter.for_type(Figure, _data)
-    cast(Any, shell.display_formatter).formatters[MIME] = formatter
+if os.environ.get("FASTFLOW_LIVE") and (shell := get_ipython()):  # a notebook, for a page
+    formatters = cast(Any, shell.display_formatter).formatters
+    formatters[MIME] = _Formatter(parent=shell.display_formatter)

@@ -4,13 +4,17 @@ const live = { kinds: {} };
 // Build a live figure into `root` and, once it stands, hide the still picture that was there.
 live.mount = async (root, data) => {
   const place = make("div", { className: "live-place" });
+  place.onkeydown = (event) => {  // or JupyterLab would take arrows and letters for commands
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+  };
   root.append(place);
   try {
     await live.kinds[data.kind](place, data, root.querySelector("img"));
     root.classList.add("moves");
-  } catch (error) {  // the still picture stays
-    place.remove();
+  } catch (error) {  // in a page the still picture stays; in JupyterLab there is none
     console.error(error);
+    if (root.querySelector("img")) place.remove();
+    else root.append(make("pre", { role: "alert", textContent: String(error) }));
   }
 };
 
@@ -39,13 +43,23 @@ const decoded = async (address) => {
   return createImageBitmap(image);
 };
 
-// Call `draw` once in the next frame, however often it was asked for until then.
-const once = (draw) => {
-  let asked = false;
+// Call `draw` once in the next frame, however often it was asked for until then. Of each drawing
+// `root` tells its number, and the milliseconds from the event that asked for it to the painted
+// frame: `data-drawn` and `data-ms`.
+const once = (draw, root) => {
+  let since = null;
   return () => {
-    if (asked) return;
-    asked = true;
-    requestAnimationFrame(() => { asked = false; draw(); });
+    if (since !== null) return;
+    since = window.event?.timeStamp ?? performance.now();
+    requestAnimationFrame(() => {
+      const asked = since;
+      since = null;
+      draw();
+      setTimeout(() => {  // after the frame is painted
+        root.dataset.ms = (performance.now() - asked).toFixed(1);
+        root.dataset.drawn = +(root.dataset.drawn ?? 0) + 1;
+      });
+    });
   };
 };
 
@@ -68,7 +82,8 @@ const slider = (root, { label, labels, value = 0, order = false }, moved) => {
   input.addEventListener("input", () => go(+input.value));
   if (order) {
     let timer = null;
-    const button = make("button", { type: "button", textContent: "▶", "aria-label": `play ${label}` });
+    const button = make("button",
+      { type: "button", textContent: "▶", "aria-label": `play ${label}` });
     const stop = () => {
       clearInterval(timer);
       timer = null;

@@ -35,7 +35,10 @@ def quantise(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def pack(numbers: Tensor) -> str:
-    """Return 8-bit numbers as gzip in base64; `unpack` in core.js is the way back.
+    """Return numbers as gzip of their bytes in base64; `unpack` in core.js is the way back.
+
+    Args:
+        numbers: Of any shape and type; mostly uint8.
 
     Example:
         >>> pack(torch.zeros(1000, dtype=torch.uint8))[:4]
@@ -45,17 +48,18 @@ def pack(numbers: Tensor) -> str:
     return b64encode(gzip.compress(raw, mtime=0)).decode()
 
 
-def webp(picture: Image.Image, quality: int = 75) -> str:
+def webp(picture: Image.Image, quality: int = 75, lossless: bool = False) -> str:
     """Return a picture as a data address, quantised WebP.
 
     Args:
         picture: In RGB or grey.
         quality: 0 (small) to 100.
+        lossless: Keep every pixel: small for drawings alone.
 
     Example:
         >>> webp(Image.new("RGB", (8, 8)))[:23]
         'data:image/webp;base64,'
     """
     file = io.BytesIO()
-    picture.save(file, "webp", quality=quality, method=4)
+    picture.save(file, "webp", quality=quality, lossless=lossless, method=4)
     return "data:image/webp;base64," + b64encode(file.getvalue()).decode()

@@ -8,7 +8,9 @@ the images learnt from and on held-out ones, ``COUNTED_COLOUR`` and ``UNCOUNTED_
 log-determinant in the loss and one left out of it. Anything else takes ``OTHER_COLOURS``.
 
 A figure that a notebook cell returns is shown once, with two pixels for each of the page's, and
-:func:`save` keeps it. Figures of the sample set say so: their title comes from the data set.
+:func:`save` keeps it. Its alternative text, for those who cannot see it, is :func:`seen`: the
+title, and what :func:`describe` was told. Figures of the sample set say so: their title comes
+from the data set.
 """
 
 from fastflow_utils.course.plots.drawings import (
@@ -46,9 +48,12 @@ from fastflow_utils.course.plots.style import (
     STYLE,
     TRAIN_COLOUR,
     UNCOUNTED_COLOUR,
+    describe,
     panels,
     plain,
     save,
+    seen,
+    span,
 )
 from fastflow_utils.detector.heat_maps import (
     ANOMALOUS_COLOUR,
@@ -78,6 +83,7 @@ __all__ = [
     "colour",
     "colour_bar",
     "coupling_step",
+    "describe",
     "differences",
     "draw_run",
     "false_positive_rates",
@@ -100,7 +106,9 @@ __all__ = [
     "roc",
     "save",
     "score_histogram",
+    "seen",
     "show",
+    "span",
     "square",
     "strips",
     "training_curve",

@@ -198,11 +198,10 @@ def architecture() -> Figure:
     page = Drawing(
         5.6,
         9.9,
-        "The architecture of FastFlow. An image passes a frozen backbone, which gives feature "
-        "maps of three levels. Each has a flow of its own: PositionNorm and whitening, which are "
-        "measured, and eight trained steps of ActNorm, permutation and coupling. From the latent "
-        "z_l comes n_l, the negative log-likelihood of each position, and from that a_l, how rare "
-        "it is. The mean of the levels, smoothed, is the anomaly map a; a and n_l give the score.",
+        "The architecture of FastFlow. A frozen backbone turns an image into feature maps of "
+        "three levels. Each passes a flow, two measured layers and eight trained steps, "
+        "to the negative log-likelihood of each position and to its rarity. The levels' mean, "
+        "smoothed, is the anomaly map; both enter the score.",
     )
     image = page.box(1.7, 9.3, 2.2, 0.5, r"image $x$, $3 \times 256 \times 256$", size=11)
     backbone = page.box(0.1, 8.5, 5.4, 0.5, "backbone, frozen", "frozen")
@@ -262,10 +261,10 @@ def calibration() -> Figure:
     page = Drawing(
         5.6,
         9.6,
-        "The calibration. Above, a histogram of n_l over held-out normal positions; below it the "
-        "curve from n_l to a_l: one position in ten reaches 0.25, one in ten thousand 1. The mean "
-        "of the levels, smoothed, is the map a. The highest percent of a and of each n_l, in "
-        "standard deviations of held-out images, add up to the score; thresholds are quantiles.",
+        "The calibration. A histogram of n_l over made-up normal positions; below it the curve "
+        "from n_l to a_l: one position in ten reaches 0.25, one in ten thousand 1. Boxes lead "
+        "from these to the map, to the score in standard deviations of held-out images, and to "
+        "the two thresholds.",
     )
     figure = page.figure
     generator = torch.Generator().manual_seed(0)
@@ -279,7 +278,8 @@ def calibration() -> Figure:
         ylabel="positions", yticks=[], xticks=[1, 2, 3], xlim=(float(values[0]), float(values[-1]))
     )
     above.tick_params(labelbottom=False)
-    above.set_title("held-out normal positions (made-up values)", fontsize=SMALL)
+    heading = "held-out normal positions (made-up values)"
+    figure.text(0.63, 0.978, heading, fontsize=SMALL, ha="center")
     below.plot(values.numpy(), level_map(values, scale).numpy(), color="black", linewidth=2)
     for part, knot in zip((0.25, 0.5, 0.75, 1), (16, 32, 48, 64), strict=True):
         value = float(scale[knot])

@@ -13,7 +13,7 @@ from matplotlib.patches import ConnectionPatch
 from torch import Tensor
 
 from fastflow_utils.course.plots.boxes import INK
-from fastflow_utils.course.plots.style import panels
+from fastflow_utils.course.plots.style import describe, panels, span
 
 LINES = 16  # at most so many cells are drawn with lines, across and up
 
@@ -140,7 +140,12 @@ def jacobian(J: Tensor, split: int) -> Figure:
         aside = {"identity": "left", "0": "center"}.get(words, "right")
         axes.text(x, y, words, ha=aside, va="center", fontsize=13)
     figure.colorbar(picture, label=r"$\partial z / \partial x$")
-    return figure
+    return describe(
+        figure,
+        f"Heat map of {n} by {n} derivatives in four blocks: of z_a the identity and zeros; of "
+        f"z_b a block full of values, {span(J[split:, :split].flatten())}, and a diagonal, "
+        f"{span(J[split:, split:].diagonal())}.",
+    )
 
 
 def change_of_variables(
@@ -189,7 +194,14 @@ def change_of_variables(
     below.set(xlabel="$x$", ylabel="density $p_X$", xlim=(float(shown[0]), float(shown[-1])))
     curve.set_title("A steep map makes x denser:\nequal colours, equal probability")
     corner.axis("off")
-    return figure
+    rises = p_x.diff() > 0
+    peaks = x[1:-1][rises[:-1] & ~rises[1:]].tolist()
+    return describe(
+        figure,
+        "An increasing curve of z over x, the Gaussian density of z on its left, and beneath it "
+        f"that of x, which a histogram of samples follows. It is highest at x = "
+        f"{' and '.join(f'{peak:.1f}' for peak in peaks)}. Thin lines join equal colours.",
+    )
 
 
 def _guide(

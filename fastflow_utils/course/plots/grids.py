@@ -36,6 +36,8 @@ def image_grid(
 
     All are equally high; a wide picture has a wide column, and a row may end early. Rows and
     heading are shown as they are; the names of columns may hold formulas.
+
+    Say what the pictures show: :func:`~fastflow_utils.course.plots.describe`.
     """
     shapes = [[picture.shape[1] / picture.shape[0] for picture in row] for row in pictures]
     widths = [

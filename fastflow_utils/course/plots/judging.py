@@ -1,7 +1,7 @@
 """What was learnt, and whether it is any good: losses, scores, curves, galleries."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from fastflow_utils.course.plots.style import (
     HELD_OUT_COLOUR,
     OTHER_COLOURS,
     TRAIN_COLOUR,
+    describe,
     one_panel,
     panels,
     plain,
     save,
+    span,
 )
 from fastflow_utils.detector.evaluation import Evaluation
 from fastflow_utils.detector.heat_maps import (
@@ -69,9 +71,13 @@ def gallery(evaluation: Evaluation, indices: Sequence[int] | None = None) -> Fig
         folders = scores.groupby(pd.Series(data.defects))
         indices = [int(group.sort_values().index[len(group) // 2]) for _, group in folders]
     pictures = []
+    told: dict[str, list[str]] = {"hottest in the defect": [], "elsewhere": [], "no defect": []}
     for index in indices:
         image, anomaly_map = data[index].image, evaluation.maps[index]
         mask = evaluation.masks[index]
+        found = "hottest in the defect" if mask.flatten()[anomaly_map.argmax()] else "elsewhere"
+        words = f"{data.defects[index]} {evaluation.scores[index]:.2f}"
+        told[found if mask.any() else "no defect"].append(words)
         truth = mask[0].float()[..., None].expand(-1, -1, 3).numpy()
         resized = F.interpolate(image[None], mask.shape[1:], mode="area")[0]
         mixed = outline(overlay(resized, anomaly_map), mask)
@@ -83,7 +89,11 @@ def gallery(evaluation: Evaluation, indices: Sequence[int] | None = None) -> Fig
     rows = [f"{data.defects[i]}\nscore {evaluation.scores[i]:.2f}" for i in indices]
     columns = list(pictures[0])
     grid = [list(row.values()) for row in pictures]
-    return heat_bar(image_grid(grid, columns, rows, data.title))
+    what = "; ".join(f"{where}: {', '.join(names)}" for where, names in told.items() if names)
+    return describe(
+        heat_bar(image_grid(grid, columns, rows, data.title)),
+        f"In rows, {', '.join(columns)} of {len(rows)} test images with their scores; {what}.",
+    )
 
 
 def score_histogram(evaluation: Evaluation) -> Figure:
@@ -98,12 +108,21 @@ def score_histogram(evaluation: Evaluation) -> Figure:
     palette = {"good": GOOD_COLOUR, "anomalous": ANOMALOUS_COLOUR}
     sns.histplot(table, x="score", hue="image", bins=30, palette=palette, ax=axes)
     axes.set(xlabel="image score (higher is more anomalous)", ylabel="images")
-    return figure
+    return describe(
+        figure, f"Histogram of image scores: {_groups(table['score'], table['image'])}."
+    )
+
+
+def _groups(scores: Iterable[float], names: Iterable[str]) -> str:
+    """Return in words how far each group's scores reach."""
+    spread = pd.Series([*map(float, scores)]).groupby([*names], sort=False)
+    return ", ".join(f"{name} images {span(values)}" for name, values in sorted(spread)[::-1])
 
 
 def roc(evaluation: Evaluation) -> Figure:
     """Show the ROC curves of images and, where their truth is known, of pixels, with areas."""
     figure, axes = one_panel(evaluation.dataset.title)
+    told = []
     curves = {"images": (evaluation.scores, evaluation.labels), "pixels": evaluation.pixels}
     for name, (scores, labels) in curves.items():
         if not labels.any() and name == "pixels":
@@ -111,11 +130,12 @@ def roc(evaluation: Evaluation) -> Figure:
         fpr, tpr = roc_curve(scores, labels)
         grid = torch.linspace(0, len(fpr) - 1, min(len(fpr), 2000)).long()
         area = float(torch.trapezoid(tpr, fpr))
+        told.append(f"{name}, AUROC {area:.3f}")
         axes.plot(fpr[grid], tpr[grid], label=f"{name}: AUROC {area:.3f}", drawstyle="steps-post")
     axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="chance")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
     axes.legend(loc="lower right")
-    return figure
+    return describe(figure, f"ROC curves beside the diagonal of chance: {'; '.join(told)}.")
 
 
 def pairs(evaluation: Evaluation) -> Figure:
@@ -144,7 +164,12 @@ def pairs(evaluation: Evaluation) -> Figure:
     keys = [Patch(facecolor=shades(i), edgecolor="0.6") for i in (1, 0)]
     handles = [*axes.get_legend_handles_labels()[0], *keys]
     figure.legend(handles, ["ROC curve", "right", "wrong"], loc="outside right center")
-    return figure
+    return describe(
+        figure,
+        f"A cell for each pair: {len(bad)} anomalous images, up, {len(good)} good ones, across. "
+        "The ROC curve climbs from the lower left: white pairs, in the right order, lie below it, "
+        f"{int((~right).sum())} grey ones above.",
+    )
 
 
 def overlaps(evaluation: Evaluation) -> Figure:
@@ -175,8 +200,11 @@ def overlaps(evaluation: Evaluation) -> Figure:
     fpr = np.linspace(0, 1, 501)
     normal = maps[~masks & inside]
     curves = {"of all pixels (AUROC)": [maps[masks]], "of a region (AUPRO)": regions}
+    at_tenth = []  # how much of the pixels, and of a region, is found at a rate of 0.1
     for (name, groups), style in zip(curves.items(), ("-", "--"), strict=True):
-        left.plot(fpr, _found(groups, normal, fpr).mean(0), style, linewidth=2.5, label=name)
+        found = _found(groups, normal, fpr).mean(0)
+        at_tenth.append(f"{found[50]:.0%}")
+        left.plot(fpr, found, style, linewidth=2.5, label=name)
     left.axvspan(0, 0.3, color="grey", alpha=0.15, linewidth=0, label="range of AUPRO")
     left.set(xlim=(0, 1), xlabel="FPR, of all normal pixels", ylabel="share found")
     left.legend(loc="lower right")
@@ -193,7 +221,13 @@ def overlaps(evaluation: Evaluation) -> Figure:
         axes.set_ylim(0, 1.02)
         sns.despine(ax=axes)
     figure.suptitle(plain(f"{evaluation.dataset.title}: the same maps, by three metrics"))
-    return figure
+    return describe(
+        figure,
+        f"Left, at a false-positive rate of 0.1, {at_tenth[0]} of all anomalous pixels and "
+        f"{at_tenth[1]} of a region are found. Right, a thin line for each image's defect, and "
+        f"their mean, {found.mean(0)[100]:.0%} at a rate of 0.0001, "
+        f"{found.mean(0)[-1]:.0%} at 0.01.",
+    )
 
 
 def _found(groups: Sequence[np.ndarray], normal: np.ndarray, fpr: np.ndarray) -> np.ndarray:
@@ -216,7 +250,9 @@ def strips(scores: Mapping[str, Tensor], labels: Tensor, heading: str = "") -> F
         if low == high:
             axes.set_xlim(float(low) - 1, float(high) + 0.1)
     figure.suptitle(plain(heading))
-    return figure
+    kinds = ["anomalous" if label else "good" for label in labels]
+    told = [f"{name}: {_groups(values, kinds)}" for name, values in scores.items()]
+    return describe(figure, f"A point for each image. {'; '.join(told)}.")
 
 
 def false_positive_rates(
@@ -251,7 +287,12 @@ def false_positive_rates(
     axes.axvline(alpha, color="black", linewidth=1, label="asked for")
     axes.set(xlabel="false-positive rate", ylabel="density", xlim=(0, limit))
     axes.legend()
-    return figure
+    reach = [f"{n} images {law.ppf(0.05):.0%} to {law.ppf(0.95):.0%}" for n, law in laws.items()]
+    return describe(
+        figure,
+        f"Densities of the rate, narrower with more held-out images. The middle nine tenths: "
+        f"{', '.join(reach)}. Bars measured with {first} images, {span(rates)}, follow theirs.",
+    )
 
 
 def differences(
@@ -275,7 +316,7 @@ def differences(
         values = pairs[name].to_numpy()
         own_rows = rows[:, None] + 0.22 * (number - (len(names) - 1) / 2)
         y = np.broadcast_to(own_rows, values.shape).ravel()
-        style: Any = {"marker": "osD^vP"[number % 6], "color": OTHER_COLOURS[3]}
+        style: Any = {"marker": "osD^vP"[number % 6], "color": OTHER_COLOURS[0]}
         style |= {"markerfacecolor": "white"} if number % 2 else {}
         axes.plot(values.ravel(), y, ls="", ms=5, label=name, **style)
     ends = [summary["mean"] - summary["low"], summary["high"] - summary["mean"]]
@@ -292,7 +333,11 @@ def differences(
     axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     figure.suptitle(plain(heading), y=1 - 0.08 / height, va="top")
     sns.despine(ax=axes)
-    return figure
+    told = [
+        f"{verdict}: " + ", ".join(f"{name} {mean:+z.2f}" for name, mean in own["mean"].items())
+        for verdict, own in summary.groupby("verdict", sort=False)
+    ]
+    return describe(figure, f"Points, their mean and interval in rows. {'; '.join(told)}.")
 
 
 def training_curve(history: pd.DataFrame) -> Figure:
@@ -311,7 +356,13 @@ def training_curve(history: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="negative log-likelihood\n(nats per dimension)")
     axes.legend()
-    return figure
+    first, last = history.iloc[0], history.iloc[-1]
+    return describe(
+        figure,
+        f"Lines, epoch {first['epoch']:.0f} to {last['epoch']:.0f}. The mean of the levels goes "
+        f"from {first['nll']:.2f} to {last['nll']:.2f} for training images, and from "
+        f"{first['held_out_nll']:.2f} to {last['held_out_nll']:.2f} for held-out ones.",
+    )
 
 
 def draw_run(evaluation: Evaluation, history: pd.DataFrame | None, folder: Path) -> None:

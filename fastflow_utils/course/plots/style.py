@@ -1,8 +1,11 @@
 """What every figure of the series shares: text sizes, colours, panels, and how it is shown."""
 
 import io
+import re
 from base64 import b64encode
+from collections.abc import Iterable
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -19,11 +22,15 @@ from PIL import Image, ImageChops, ImageFilter
 
 __all__ = [
     *("COUNTED_COLOUR", "HELD_OUT_COLOUR", "OTHER_COLOURS", "STYLE", "TRAIN_COLOUR"),
-    *("UNCOUNTED_COLOUR", "one_panel", "panels", "plain", "save", "smallest"),
+    *("UNCOUNTED_COLOUR", "describe", "one_panel", "panels", "plain", "save", "seen", "smallest"),
+    "span",
 ]
 
 _PALETTE = sns.color_palette("colorblind")
-OTHER_COLOURS = [_PALETTE[i] for i in (2, 4, 7, 5, 6, 8)]  # none that is blue or orange, too
+OTHER_COLOURS = [(0.42, 0.16, 0.6), (0.5, 0.5, 0.0), (0.5, 0.25, 0.12), (0.6, 0.52, 0.78)]
+"""Purple, olive, brown, lilac: none that means something elsewhere. A dash or a marker tells lines
+apart, too."""
+
 COUNTED_COLOUR, UNCOUNTED_COLOUR = _PALETTE[2], _PALETTE[7]
 """A log-determinant that the loss counts (green), and one that it leaves out (grey)."""
 
@@ -81,20 +88,22 @@ def _file(picture: Image.Image, kind: str, **options: Any) -> bytes:
 def _show_figures(shell: InteractiveShell) -> None:
     """Let a notebook show each Figure sharp, in the size of the figure, as a PNG or a JPEG.
 
-    A figure's label becomes the alternative text of its picture.
+    The alternative text of its picture is what :func:`seen` returns.
     """
     import matplotlib_inline.backend_inline  # noqa: F401 - or pyplot would choose formats later
 
     photos: dict[Figure, Any] = {}  # from the one formatter to the other, which comes next
 
     def png(figure: Figure) -> Any:
-        if (drawn := retina_figure(figure, pil_kwargs={"compress_level": 1})) is None:
+        # A page draws over some live figures: they keep their margins.
+        edges = {"bbox_inches": None} if getattr(figure, "is_whole", False) else {}
+        if (drawn := retina_figure(figure, pil_kwargs={"compress_level": 1}, **edges)) is None:
             return None  # it is empty
         picture = Image.open(io.BytesIO(drawn[0])).convert("RGB")
         kind, data = smallest(picture)
         width, height = (pixels // SHARP for pixels in picture.size)
-        alternative = {"alt": str(text)} if (text := figure.get_label()) else {}
-        shown = b64encode(data).decode(), {"width": width, "height": height} | alternative
+        facts = {"width": width, "height": height, "alt": seen(figure)}
+        shown = b64encode(data).decode(), facts
         if kind == "image/png":
             return shown
         photos[figure] = shown
@@ -122,6 +131,91 @@ def plain(name: str) -> str:
         a\\$b_{\\$.png
     """
     return name.encode(errors="backslashreplace").decode().replace("$", r"\$")
+
+
+def describe(figure: Figure, words: str) -> Figure:
+    """Say in words what a figure shows, for those who cannot see it, and return the figure.
+
+    The words follow the figure's title in the alternative text of its picture (see :func:`seen`):
+    what the title says is not said again. They name what is drawn, and what a reader takes from
+    it: where a curve begins and ends, what lies apart, what overlaps.
+
+    Args:
+        figure: Any.
+        words: One or two sentences without formulas; with the title at most 300 characters.
+
+    Example:
+        >>> figure, [axes] = panels("Loss (sample set)")
+        >>> line = axes.plot([3, 2, 1.5])
+        >>> seen(describe(figure, "A line that falls from 3 to 1.5 and flattens."))
+        'Loss (sample set). A line that falls from 3 to 1.5 and flattens.'
+    """
+    figure.set_label(" ".join(words.split()))
+    return figure
+
+
+def seen(figure: Figure) -> str:
+    """Return a figure's alternative text: its title, and what is to be seen beneath it.
+
+    That is what :func:`describe` was told. Of a figure that nobody described, the titles of its
+    panels and the labels of its axes say what there is to see, if not what it looks like.
+
+    Args:
+        figure: Any; its title may be that of its only panel.
+
+    Example:
+        >>> figure, [axes] = panels("Loss")
+        >>> text = axes.set_xlabel("epoch"), axes.set_ylabel(r"nll of $z_b$")
+        >>> seen(figure)
+        'Loss. Axes: epoch; nll of z_b.'
+    """
+    inner = [cast(Axes, bar) for axes in figure.axes for bar in axes.child_axes]
+    panels = [*figure.axes, *inner]
+    names = _named(axes.get_title() for axes in panels)
+    title = _words(figure.get_suptitle()) or names
+    if written := str(figure.get_label()):
+        return _sentences(title, written)
+    labels = _named(text for axes in panels for text in (axes.get_xlabel(), axes.get_ylabel()))
+    inside = f"Panels: {names}" if names not in ("", title) else ""
+    composed = _sentences(title, inside, f"Axes: {labels}" if labels else "")
+    return shorten(composed, 300, placeholder=" ...")
+
+
+def span(values: Iterable[float]) -> str:
+    """Return the lowest and the highest of some values in words, for :func:`describe`.
+
+    Example:
+        >>> span([3.14159, -2, 40])
+        '-2 to 40'
+        >>> span([0.25])
+        '0.25'
+    """
+    numbers = [f"{value:.3g}" for value in map(float, values)]
+    ends = dict.fromkeys((min(numbers, key=float), max(numbers, key=float)))
+    return " to ".join(ends)
+
+
+def _named(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(filter(None, map(_words, texts))))
+
+
+def _sentences(*parts: str) -> str:
+    return " ".join(
+        part if part.endswith((".", "?", "!")) else f"{part}." for part in parts if part
+    )
+
+
+def _words(text: str) -> str:
+    r"""Return a text of a figure as it is read, in one line: formulas without their signs.
+
+    >>> print(_words(r"change of" + "\n" + r"$\log\,|\det J_{ab}|$, a\$b"))
+    change of log |det J_ab|, a$b
+    """
+    pieces = re.split(r"(?<!\\)\$", text)
+    for i in range(1, len(pieces), 2):  # between two of them stands a formula
+        formula = pieces[i].replace(r"\Vert", "|").replace(r"\,", " ")
+        pieces[i] = re.sub(r"[{}]|\\(?:tilde)?", "", formula)
+    return " ".join("".join(pieces).replace(r"\$", "$").split())
 
 
 def panels(

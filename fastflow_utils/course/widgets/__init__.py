@@ -18,7 +18,12 @@ from fastflow_utils.course.widgets.epochs import (
     quantile_figure,
 )
 from fastflow_utils.course.widgets.explore import explore
-from fastflow_utils.course.widgets.feature_maps import explore_features, feature_figure
+from fastflow_utils.course.widgets.feature_maps import (
+    explore_features,
+    explore_latents,
+    feature_figure,
+    latent_figure,
+)
 from fastflow_utils.course.widgets.flow_walk import (
     explore_flow,
     flow_figure,
@@ -26,6 +31,7 @@ from fastflow_utils.course.widgets.flow_walk import (
     walk_through,
 )
 from fastflow_utils.course.widgets.mixer import LevelMixer, explore_mixture, mixture_figure
+from fastflow_utils.course.widgets.own_picture import explore_own
 from fastflow_utils.course.widgets.threshold import explore_threshold
 
 __all__ = [
@@ -41,12 +47,15 @@ __all__ = [
     "explore_epochs",
     "explore_features",
     "explore_flow",
+    "explore_latents",
     "explore_mixture",
+    "explore_own",
     "explore_threshold",
     "feature_figure",
     "flow_figure",
     "flow_strip",
     "gain_figure",
+    "latent_figure",
     "length_figure",
     "mixture_figure",
     "posed",

@@ -23,6 +23,7 @@ from fastflow_utils.course.plots import (
     OTHER_COLOURS,
     TRAIN_COLOUR,
     colour,
+    describe,
     montage,
     outline,
     plain,
@@ -217,7 +218,7 @@ def quantile_figure(record: EpochRecord) -> Figure:
     figure = Figure((max(3 * count, 5), 3.9), dpi=80, layout="constrained")
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     gaussian = Normal(0, 1).icdf(torch.from_numpy(QUANTILES))
-    first: dict[str, Any] = {"color": OTHER_COLOURS[3], "linestyle": "-."}
+    first: dict[str, Any] = {"color": OTHER_COLOURS[1], "linestyle": "-."}
     for level, panel in enumerate(panels):
         for name, group, epoch, style in [
             ("untrained", "training", 0, first),
@@ -244,7 +245,11 @@ def quantile_figure(record: EpochRecord) -> Figure:
     told = [f"{group} {off[group, 0]:.2f} to {off[group, -1]:.2f}" for group in STYLES]
     name = plain(record.dataset.title)
     figure.suptitle(f"{name}: mean distance from the diagonal\n{', '.join(told)}")
-    return figure
+    return describe(
+        figure,
+        f"A panel for each of {count} levels: lines of the untrained model and, after training, "
+        "of training and of held-out images. On the diagonal z would be Gaussian.",
+    )
 
 
 def gain_figure(record: EpochRecord) -> Figure:
@@ -267,7 +272,12 @@ def gain_figure(record: EpochRecord) -> Figure:
     panels[0].legend()
     last = [f"{record.gains(group).iloc[-1].mean():.2f} {group}" for group in STYLES]
     figure.suptitle(f"{plain(record.dataset.title)}: gain, mean of levels: {', '.join(last)}")
-    return figure
+    ends = zip(*(record.gains(group).iloc[-1] for group in STYLES), strict=True)
+    levels = [f"level {i} {one:.2f} and {other:.2f}" for i, (one, other) in enumerate(ends)]
+    return describe(
+        figure,
+        f"Two lines for each level, from 0 at epoch 0. At the end: {', '.join(levels)}.",
+    )
 
 
 def length_figure(record: EpochRecord, epochs: Sequence[int]) -> Figure:
@@ -292,7 +302,16 @@ def length_figure(record: EpochRecord, epochs: Sequence[int]) -> Figure:
     figure.suptitle(
         f"{plain(record.dataset.title)}: spread of lengths, mean of levels:\n{', '.join(told)}"
     )
-    return figure
+    ends = [
+        f"level {level} {record.latents[epochs[-1]]['training'][level].spread:.2f} and "
+        f"{record.latents[epochs[-1]]['held out'][level].spread:.2f}"
+        for level in range(levels)
+    ]
+    return describe(
+        figure,
+        f"Histograms by level, at epochs {', '.join(map(str, epochs))}, beside a Gaussian's hump "
+        f"at 1. Spreads at the end: {', '.join(ends)}.",
+    )
 
 
 def epoch_strip(record: EpochRecord, images: Sequence[int]) -> Figure:
@@ -323,7 +342,16 @@ def epoch_strip(record: EpochRecord, images: Sequence[int]) -> Figure:
         SCALE, ax=list(axes.flat), label="anomaly map", ticks=[0.5, 0.75, 1], extend="min"
     )
     figure.suptitle(f"{plain(record.dataset.title)}: share of the hottest pixels in the defect")
-    return figure
+    told = []
+    for image in images:
+        shares = record.precision(image)
+        rise = ", ".join(f"{shares[epoch]:.0%}" for epoch in epochs)
+        told.append(f"{record.images[image].defect} {rise}")
+    return describe(
+        figure,
+        f"Images with their defects' outlines, each beside its heat maps at epochs "
+        f"{', '.join(map(str, epochs))}: {'; '.join(told)}.",
+    )
 
 
 def epoch_figure(record: EpochRecord, epoch: int, image: int, level: int) -> Figure:
@@ -371,7 +399,13 @@ def epoch_figure(record: EpochRecord, epoch: int, image: int, level: int) -> Fig
     sns.despine(ax=loss)
     name = "untrained" if epoch == 0 else f"after epoch {epoch}"
     figure.suptitle(f"{plain(record.dataset.title)}, {name}", y=0.985)
-    return figure
+    share = found if sample.mask.any() else ""
+    return describe(
+        figure,
+        f"{sample.defect} and its heat map{share}. Beneath, the histogram of lengths at level "
+        f"{level}, spread {spread:.2f}, a Gaussian's {expected:.2f}, and the loss over epochs: "
+        f"{', '.join(now)}.",
+    )
 
 
 def explore_epochs(record: EpochRecord, image: int = 0) -> Figure | None:

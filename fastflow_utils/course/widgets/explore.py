@@ -1,10 +1,8 @@
 """The one way from a figure to a figure with controls."""
 
-import gc
 import html
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets
@@ -12,19 +10,27 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from fastflow_utils.course import plots
+from fastflow_utils.course.live import attach
+from fastflow_utils.course.live.frames import frames, young_garbage
 from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import is_live
 
 __all__ = ["explore"]
 
 
-def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> Figure | None:
+def explore(
+    render: Callable[..., Figure],
+    *,
+    walked: Mapping[str, Sequence[Any]] | None = None,
+    **controls: ipywidgets.ValueWidget,
+) -> Figure | None:
     """Draw ``render`` at the controls' first values and, where somebody can move them, add them.
 
-    Without a live frontend (nbconvert, papermill, a script) no widget reaches the page: the figure
-    at the first values is all there is, so an executed notebook reads well everywhere. An error in
-    ``render`` is raised either way, before any control is shown; a later one is named beneath the
-    controls, and the picture stays.
+    Without a live frontend (nbconvert, papermill, a script) there is no widget but the figure at
+    the first values, so an executed notebook reads well everywhere; in a rendered page it has
+    controls that walk through frames drawn beforehand (``fastflow_utils.course.live.frames``). An
+    error in ``render`` is raised either way, before any control is shown; a later one is named
+    beneath the controls, and the picture stays.
 
     A slider feels alive if its picture follows within 200 ms: compute beforehand what ``render``
     shows, and let it only draw. Every control can be reached and moved with the keyboard (Tab,
@@ -32,7 +38,10 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
     of its own: offer choices by an ``ipywidgets.SelectionSlider``.
 
     Args:
-        render: Takes the controls' values by name, returns a figure.
+        render: Takes the controls' values by name, returns a figure; for a page, always of the
+            same size.
+        walked: By name, the values of a control that a page walks through. Default: all of a
+            control with at most 12, else some 12 from end to end.
         **controls: One widget for each argument, such as ``ipywidgets.IntSlider(3, 0, 9)``. Its
             label is its ``description``, else its name.
 
@@ -60,7 +69,7 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
     drawn = values()
     first = render(**drawn)
     if not is_live():
-        return first
+        return attach(first, lambda: frames(render, controls, walked), over=True)
     picture = ipywidgets.Image(value=_png(first), format="png")
     picture.layout.max_width, picture.layout.align_self = "100%", "flex-start"
     trouble = ipywidgets.HTML()
@@ -71,7 +80,7 @@ def explore(render: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -
             return
         drawn = values()
         try:
-            with _young_garbage():
+            with young_garbage():
                 picture.value, trouble.value = _png(render(**drawn)), ""
         except Exception as error:  # shown: a callback's traceback would end in a hidden log
             text = html.escape(f"{type(error).__name__}: {error}")
@@ -91,20 +100,3 @@ def _png(figure: Figure) -> bytes:
     # Compressing harder takes longer than sending more bytes to the same machine.
     plots.save(figure, file, compress_level=1)
     return file.getvalue()
-
-
-@contextmanager
-def _young_garbage() -> Iterator[None]:
-    """Collect what was made within, and nothing older.
-
-    A figure is full of reference cycles. Left to itself Python soon looks through everything
-    alive to find them: half a second of every few moves of a slider.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.collect(0)
-        if enabled:
-            gc.enable()

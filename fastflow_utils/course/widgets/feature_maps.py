@@ -1,20 +1,34 @@
-"""What each layer of a backbone sees, at a place of one's choice."""
+"""What each layer of a backbone sees, and what a flow makes of it, at a place of one's choice."""
 
-import ipywidgets
+from collections.abc import Iterator, Mapping
+from typing import cast
+
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from fastflow_utils.course.plots import plain, show
-from fastflow_utils.course.widgets.explore import explore
-from fastflow_utils.data.mvtec import MVTecAD
+from fastflow_utils.course.live import present
+from fastflow_utils.course.live.explorer import Explored, HeatMap, explorer
+from fastflow_utils.course.plots import describe, plain, show, span
+from fastflow_utils.data.mvtec import MVTecAD, Sample
 from fastflow_utils.detector.backbones import Backbone
 from fastflow_utils.detector.features import cosine_similarity, pca_colours
+from fastflow_utils.detector.flows import Flow, PositionNorm, Whitening
+from fastflow_utils.detector.model import FastFlow, FlowDetector
+from fastflow_utils.frontend import is_live
 
-__all__ = ["explore_features", "feature_figure"]
+__all__ = ["explore_features", "explore_latents", "feature_figure", "latent_figure"]
+
+PAGE_BYTES = 1_800_000
+"""Of the features in a page: four images of two networks. With its pictures and what else moves,
+a page stays under 6 MB."""
+
+LATENT_BYTES = 2_200_000
+"""Of features, whitened features and latents in a page: three images."""
 
 
 def feature_figure(
@@ -68,18 +82,26 @@ def feature_figure(
     ]
     sizes = [image.shape[1:], *3 * [(height, width)]]
     for axes, name, size in zip(panels, names, sizes, strict=True):
-        y, x = (i + 0.5) * size[0] / height - 0.5, (j + 0.5) * size[1] / width - 0.5
-        rim = withStroke(linewidth=5, foreground="black")
         # Outside of its position, however coarse the map: 1.25 of them, to the middle of the line.
         radius = size[1] * max(1 / 24, 1.25 / width)
-        ring = Circle((x, y), radius, fill=False, color="white", linewidth=2)
-        ring.set_path_effects([rim])
-        axes.add_patch(ring)
+        _ring(axes, (i + 0.5) * size[0] / height - 0.5, (j + 0.5) * size[1] / width - 0.5, radius)
         axes.set(xticks=[], yticks=[])
         axes.set_title(name, fontsize=11)
         axes.spines[:].set_visible(False)
     figure.suptitle(f"{heading}\n{alike} (cosine > 0.5)".lstrip(), y=0.98)
-    return figure
+    return describe(
+        figure,
+        f"The image with a ring; channel {channel}, {span(h[channel].flatten())}, a heat map of "
+        f"{height} by {width} squares; main components as colours; and the cosine to the ringed "
+        "place as a heat map.",
+    )
+
+
+def _ring(axes: Axes, y: float, x: float, radius: float) -> None:
+    """Draw a ring that shows on any colour."""
+    ring = Circle((x, y), radius, fill=False, color="white", linewidth=2)
+    ring.set_path_effects([withStroke(linewidth=5, foreground="black")])
+    axes.add_patch(ring)
 
 
 def _colour_bar(figure: Figure, picture: AxesImage, label: str) -> None:
@@ -89,56 +111,203 @@ def _colour_bar(figure: Figure, picture: AxesImage, label: str) -> None:
     figure.colorbar(picture, cax=bar, orientation="horizontal", label=label)
 
 
-def explore_features(backbone: Backbone, dataset: MVTecAD) -> Figure | None:
-    """Explore what each layer sees: choose image, level, channel and position.
+def explore_features(
+    backbones: Backbone | Mapping[str, Backbone], dataset: MVTecAD
+) -> Figure | None:
+    """Explore what each layer sees: touch a position, and see all levels at once.
 
-    The images to choose from are the first two of each folder, and before anything is shown each
-    has passed through the backbone and each of its maps got its PCA colours. What is left for a
-    slider to do is one cosine similarity and the drawing.
+    A similarity, a channel and the PCA colours are computed where they are shown, in the page or
+    in JupyterLab, from 8-bit features (:func:`~fastflow_utils.course.live.explorer.pack_level`
+    states the error). The images to choose from are the first two of each folder, in a page as
+    many of them as :data:`PAGE_BYTES` allow, the first of each folder first.
 
     Args:
-        backbone: Its levels are the choices.
+        backbones: One, or several to choose from by their names.
         dataset: The split whose images are the choices.
 
     Returns:
         The figure of the first anomalous image, with the ring on its defect; None with a live
-        frontend (see :func:`explore`).
+        frontend, which shows the explorer in its place.
+
+    Raises:
+        FastFlowError: If a backbone turns images first.
     """
-    backbone.require_as_given()
-    samples = {}
-    for defect in dict.fromkeys(dataset.defects):
-        for index in [i for i, name in enumerate(dataset.defects) if name == defect][:2]:
-            samples[f"{defect} {dataset.paths[index].stem}"] = dataset[index]
-    maps = {name: [h[0] for h in backbone(s.image[None])] for name, s in samples.items()}
-    colours = {name: [pca_colours(h) for h in levels] for name, levels in maps.items()}
-
-    def render(image: str, level: int, channel: int, row: float, column: float) -> Figure:
-        heading = f"{plain(dataset.title)}, {plain(image)}, stride {backbone.strides[level]:.3g}"
-        picture, h, seen = samples[image].image, maps[image][level], colours[image][level]
-        return feature_figure(picture, h, row, column, channel, heading, colours=seen)
-
-    first = next((name for name, sample in samples.items() if sample.label), next(iter(samples)))
-    row, column = _middle(samples[first].mask)
-    last = len(backbone.channels) - 1
-    names = [
-        (f"stride {stride:.3g}, {h.shape[1]} × {h.shape[2]}", number)
-        for number, (stride, h) in enumerate(zip(backbone.strides, maps[first], strict=True))
-    ]
-    level = ipywidgets.SelectionSlider(options=names, value=last)
-    channel = ipywidgets.IntSlider(0, 0, backbone.channels[last] - 1)
-
-    def fit_channels(change: dict[str, int]) -> None:
-        channel.max = backbone.channels[change["new"]] - 1  # a channel above comes down to it
-
-    level.observe(fit_channels, "value")
-    return explore(
-        render,
-        image=ipywidgets.SelectionSlider(options=list(samples), value=first),
-        level=level,
-        channel=channel,
-        row=ipywidgets.FloatSlider(row, min=0, max=1, step=0.02),
-        column=ipywidgets.FloatSlider(column, min=0, max=1, step=0.02),
+    if isinstance(backbones, Backbone):
+        backbones = {backbones.name: backbones}
+    for backbone in backbones.values():
+        backbone.require_as_given()
+    order = _in_turn(dataset)
+    backbone, sample = next(iter(backbones.values())), dataset[order[0]]
+    row, column = _middle(sample.mask)
+    stride = f"stride {backbone.strides[-1]:.3g}"
+    figure = feature_figure(
+        sample.image,
+        backbone(sample.image[None])[-1][0],
+        row,
+        column,
+        channel=0,
+        heading=f"{plain(dataset.title)}, {plain(_name(dataset, order[0]))}, {stride}",
     )
+
+    def images() -> Iterator[Explored]:
+        for index in order:
+            sample = dataset[index]
+            views = [[h[0] for h in one(sample.image[None])] for one in backbones.values()]
+            yield Explored(_name(dataset, index), sample, views, _middle(sample.mask))
+
+    budget = None if is_live() else PAGE_BYTES
+    views = {"network": list(backbones)}
+    return present(figure, lambda: explorer(dataset.title, views, images(), len(order), budget))
+
+
+def explore_latents(model: FastFlow, dataset: MVTecAD, first: int | None = None) -> Figure | None:
+    """Explore where an image becomes improbable: from features to latents, level by level.
+
+    As :func:`explore_features`, for the model's backbone, with a choice of three spaces: the
+    features h, what the flows' first layers (positions, whitening) make of them, and the latents
+    z. Beside them stand each level's negative log-likelihood and its map in [0, 1], of which the
+    anomaly map is the smoothed mean. All numbers are the model's own, the maps those of its
+    inference form.
+
+    Args:
+        model: Trained and calibrated.
+        dataset: The test split whose images are the choices: the first two of each folder, in a
+            page as many as :data:`LATENT_BYTES` allow.
+        first: The image to begin with. Default: the first anomalous one.
+
+    Returns:
+        :func:`latent_figure` of the first image, with the ring on its defect; None with a live
+        frontend.
+
+    Raises:
+        FastFlowError: If the backbone turns images first, or the model reads windows of them.
+    """
+    model.backbone.require_as_given()
+    model.require_whole()
+    flows, detector = model.eval().flows, model.for_inference()
+    order = list(dict.fromkeys([*([] if first is None else [first]), *_in_turn(dataset)]))
+
+    @torch.no_grad()
+    def explored(index: int) -> Explored:
+        sample = dataset[index]
+        features = model.backbone(sample.image[None].to(model.device))
+        whitened, latents = [], []
+        for flow, h in zip(flows, features, strict=True):
+            first = h
+            for layer in cast(Flow, flow).layers:
+                if isinstance(layer, PositionNorm | Whitening):
+                    first, _ = layer.local(first)
+            whitened.append(first)
+            latents.append(cast(Flow, flow).local(h)[0])
+        maps = [detector.nll_maps(features), detector.level_maps(features)]
+        spaces, kinds = (
+            [[level[0].cpu() for level in levels] for levels in some]
+            for some in ([features, whitened, latents], maps)
+        )
+        return Explored(_name(dataset, index), sample, spaces, _middle(sample.mask), kinds)
+
+    budget = None if is_live() else LATENT_BYTES
+    views = {"space": ["features h", "whitened features", "latents z"]}
+    kinds = [
+        HeatMap("nll (nats/dim.)", "at A: nll"),
+        HeatMap("level map", "level map", (0.5, 1), "inferno"),
+    ]
+    sample = dataset[order[0]]
+    heading = f"{dataset.title}, {_name(dataset, order[0])}"
+    return present(
+        latent_figure(detector, sample, *_middle(sample.mask), heading),
+        lambda: explorer(
+            dataset.title, views, map(explored, order), len(order), budget, maps=kinds
+        ),
+    )
+
+
+@torch.no_grad()
+def latent_figure(
+    detector: FlowDetector, sample: Sample, row: float, column: float, heading: str = ""
+) -> Figure:
+    """Show where an image is improbable, level by level, and what each level adds to its map.
+
+    Args:
+        detector: Trained and calibrated.
+        sample: An image with its mask.
+        row: The chosen position, from 0 (top) to 1 (bottom).
+        column: The same, from 0 (left) to 1 (right).
+        heading: The figure's title.
+
+    Returns:
+        Above, the image and each level's negative log-likelihood, with colours of its own range;
+        beneath, the anomaly map and the levels' maps that it is the smoothed mean of. A ring marks
+        the chosen position; the panels' titles say what the levels have there.
+    """
+    size = sample.image.shape[1:]
+    features = detector.backbone(sample.image[None].to(detector.device))
+    nll, maps = detector.nll_maps(features), detector.level_maps(features)
+    here = [[_at(one[0, 0], row, column) for one in levels] for levels in (nll, maps)]
+    total = max(sum(here[1]), 1e-12)
+    strides = [f"stride {stride:.3g}" for stride in detector.backbone.strides]
+    upper = [f"{name}: {n:.2f}" for name, n in zip(strides, here[0], strict=True)]
+    lower = [
+        f"{name}: {a:.2f}, {a / total:.0%} of the sum"
+        for name, a in zip(strides, here[1], strict=True)
+    ]
+    anomaly_map = detector.anomaly_map(features)
+    whole = f"anomaly map: {_at(anomaly_map[0, 0], row, column):.2f}"
+
+    figure = Figure((2.9 * (1 + len(nll)), 6.9), dpi=80, layout="constrained")
+    panels = figure.subplots(2, 1 + len(nll))
+    extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
+    radius = max(detector.backbone.strides[-1], size[1] / 24)
+    panels[0, 0].imshow(show(sample.image))
+    for axes, level in zip(panels[0, 1:], nll, strict=True):
+        drawn = axes.imshow(level[0, 0].cpu().numpy(), extent=extent)
+        figure.colorbar(drawn, ax=axes, orientation="horizontal", label="nll, nats per dimension")
+    for axes, level in zip(panels[1], [anomaly_map, *maps], strict=True):
+        drawn = axes.imshow(level[0, 0].cpu().numpy(), "inferno", vmin=0.5, vmax=1, extent=extent)
+        label = "map (black: 0.5 or less)"
+        figure.colorbar(drawn, ax=axes, orientation="horizontal", label=label, extend="min")
+    for axes, name in zip(panels.flat, ["image", *upper, whole, *lower], strict=True):
+        if sample.mask.any():
+            edge = axes.contour(
+                sample.mask[0].numpy(), [0.5], colors=[(0.2, 1, 0.4)], linewidths=1.5
+            )
+            edge.set_path_effects([withStroke(linewidth=3, foreground="black")])
+        _ring(axes, row * (size[0] - 1), column * (size[1] - 1), radius)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(name, fontsize=11)
+        axes.spines[:].set_visible(False)
+    figure.suptitle(plain(heading))
+    return describe(
+        figure,
+        "Above, the image and each level's nll; beneath, the anomaly map and each level's map. At "
+        f"the ring the levels have nll {', '.join(f'{n:.2f}' for n in here[0])} nats per "
+        f"dimension and maps of {', '.join(f'{a:.2f}' for a in here[1])}.",
+    )
+
+
+def _at(values: Tensor, row: float, column: float) -> float:
+    """Return a map's value (H, W) at a place that is given from 0 to 1."""
+    height, width = values.shape
+    return values[int(row * (height - 1e-6)), int(column * (width - 1e-6))].item()
+
+
+def _in_turn(dataset: MVTecAD) -> list[int]:
+    """Return the first two images of each folder: the first ones first, and a defect before all.
+
+    A good image comes second, to compare with.
+    """
+    folders = [
+        [i for i, name in enumerate(dataset.defects) if name == defect][:2]
+        for defect in dict.fromkeys(dataset.defects)
+    ]
+    folders.sort(key=lambda folder: dataset.labels[folder[0]] == 0)  # defects first
+    if len(folders) > 1:
+        folders.insert(1, folders.pop())
+    return [folder[turn] for turn in range(2) for folder in folders if turn < len(folder)]
+
+
+def _name(dataset: MVTecAD, index: int) -> str:
+    return f"{dataset.defects[index]} {dataset.paths[index].stem}"
 
 
 def _middle(mask: Tensor) -> tuple[float, float]:

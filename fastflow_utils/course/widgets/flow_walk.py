@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from fastflow_utils.course.plots import OTHER_COLOURS, mesh, square
+from fastflow_utils.course.plots import OTHER_COLOURS, describe, mesh, span, square
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.detector.flows import Flow, FlowLayer, standard_normal
 
@@ -24,8 +24,7 @@ __all__ = ["FlowWalk", "explore_flow", "flow_figure", "flow_strip", "walk_throug
 
 # Bright is inflated, as in the other figures of the plane; never so dark that it hides the lines.
 PALE = ListedColormap(colormaps["YlGn_r"](np.linspace(0.25, 0.95, 256)), "pale")
-OLIVE, PURPLE = (0.5, 0.5, 0.0), (0.42, 0.16, 0.6)
-GROUP_COLOURS = [OLIVE, PURPLE, *OTHER_COLOURS[3:]]  # none that means something elsewhere
+GROUP_COLOURS = OTHER_COLOURS  # none that means something elsewhere
 NAMES = ("grid", "data", "density")
 WORDS = {"Permutation": "permutation", "AffineCoupling": "coupling", "Whitening": "whitening"}
 
@@ -37,7 +36,7 @@ class FlowWalk:
     Attributes:
         names: What was applied last, L + 1 names.
         points: Where the N points have come to, (L + 1, N, 2).
-        groups: Which group each point belongs to, (N,), 0 to 4; one colour each.
+        groups: Which group each point belongs to, (N,), 0 to 3; one colour each.
         log_det: log|det| of the layers so far at each point, (L + 1, N).
         corners: Where a square grid has come to, (L + 1, G, G, 2).
         cells: log|det| of the layers so far at the centre of each cell, (L + 1, G - 1, G - 1).
@@ -147,7 +146,7 @@ def flow_figure(walk: FlowWalk, layer: int) -> Figure:
         panel.tick_params(labelleft=panel is panels[0])
     panels[0].set_ylabel("channel 2")
     figure.suptitle(_heading(walk, layer), y=0.98)
-    return figure
+    return describe(figure, _told(walk, layer))
 
 
 def flow_strip(walk: FlowWalk, layers: Sequence[int]) -> Figure:
@@ -172,7 +171,11 @@ def flow_strip(walk: FlowWalk, layers: Sequence[int]) -> Figure:
     figure.colorbar(density, ax=rows[:, 2], label="0 to highest", ticks=[], **style)
     last = len(walk.names) - 1
     figure.suptitle(f"After all {last} layers the data are nearly standard normal")
-    return figure
+    return describe(
+        figure,
+        f"In rows, after {', '.join(map(str, layers))} layers: the square grid bends, the data "
+        "spread to a round cloud, and the density turns from the data's shape to a round spot.",
+    )
 
 
 def explore_flow(walk: FlowWalk, layer: int = 0) -> Figure | None:
@@ -187,7 +190,8 @@ def explore_flow(walk: FlowWalk, layer: int = 0) -> Figure | None:
     """
     slider = ipywidgets.IntSlider(layer, 0, len(walk.names) - 1, description="after layer")
     figure = flow_figure(walk, layer)
-    return explore(lambda layer: _move(figure, walk, layer), layer=slider)
+    every = {"layer": range(len(walk.names))}
+    return explore(lambda layer: _move(figure, walk, layer), walked=every, layer=slider)
 
 
 def _move(figure: Figure, walk: FlowWalk, layer: int) -> Figure:
@@ -202,7 +206,7 @@ def _move(figure: Figure, walk: FlowWalk, layer: int) -> Figure:
     image.set_data(walk.density[layer].numpy())
     image.set_clim(0, float(walk.density[layer].max()))
     figure.suptitle(_heading(walk, layer), y=0.98)
-    return figure
+    return describe(figure, _told(walk, layer))
 
 
 def _heading(walk: FlowWalk, layer: int) -> str:
@@ -210,6 +214,16 @@ def _heading(walk: FlowWalk, layer: int) -> str:
     if layer == 0:
         where = "Before the first layer"
     return f"{where}: nll {walk.nll[layer]:.2f} if the flow ended here"
+
+
+def _told(walk: FlowWalk, layer: int) -> str:
+    """What the panels of one layer show, in words."""
+    across, up = walk.points[layer].std(0).tolist()
+    return (
+        f"A {'bent' if layer else 'square'} grid with log |det J| "
+        f"{span(walk.cells[layer].flatten())}; the data with standard deviations {across:.2f} "
+        f"across and {up:.2f} up; and a heat map of their density by the layers to come."
+    )
 
 
 def _draw(panels: Sequence[Axes], walk: FlowWalk, layer: int) -> tuple[ScalarMappable, AxesImage]:

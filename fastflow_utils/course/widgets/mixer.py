@@ -1,35 +1,47 @@
 """What each level adds to the heat map: mix them by hand."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from typing import Any
 
-import ipywidgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from fastflow_utils.course.live import present
+from fastflow_utils.course.live.thumbnails import (
+    COLOURS,
+    as_many,
+    pack_maps,
+    pack_masks,
+    reduced_size,
+    thumbnail,
+)
 from fastflow_utils.course.plots import (
     ANOMALOUS_COLOUR,
     GOOD_COLOUR,
     colour,
+    describe,
     montage,
     outline,
     plain,
     show,
 )
 from fastflow_utils.course.widgets.epochs import SCALE
-from fastflow_utils.course.widgets.explore import explore
-from fastflow_utils.data.mvtec import MVTecAD, Sample
+from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.maps import combine, image_score
 from fastflow_utils.detector.metrics import auroc
 
-__all__ = ["LevelMixer", "explore_mixture", "mixture_figure"]
+__all__ = ["LevelMixer", "explore_mixture", "mixture_data", "mixture_figure"]
 
 STRIDE = 4
 """Scores are of every fourth row and column of a map."""
+BUDGET = 1_200_000
+"""Bytes of a page for this figure."""
+SIDE = 192
+"""Pixels of a picture's longer side."""
 
 
 class LevelMixer:
@@ -71,11 +83,6 @@ class LevelMixer:
         ]
         self.sparse = torch.cat([part[..., ::STRIDE, ::STRIDE] for part in parts], dim=1)
 
-        self.shown = lru_cache(4)(self._shown)
-
-    def _shown(self, image: int) -> tuple[Sample, Tensor]:
-        return self.dataset[image], self.at_image_size([image])[:, 0]
-
     @property
     def names(self) -> list[str]:
         """The levels by their strides."""
@@ -112,7 +119,7 @@ def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> F
         image: Which one.
         weights: One for each level, not negative; only their proportions count.
     """
-    sample, levels = mixer.shown(image)
+    sample, levels = mixer.dataset[image], mixer.at_image_size([image])[:, 0]
     maps = [*levels, mix(levels, weights)]
     shares = np.asarray(weights) / max(sum(weights), 1e-12)
     names = [f"{n}: {s:.0%}" for n, s in zip(mixer.names, shares, strict=True)]
@@ -144,31 +151,71 @@ def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> F
         "mixture",
         y=0.98,
     )
-    return figure
+    weighed = ", ".join(names)
+    return describe(
+        figure,
+        f"Image {image}, {sample.defect}, beside the mixture of its level maps ({weighed}), with "
+        f"its mask's outline. Beneath, the scores of all images: this one has "
+        f"{scores[image]:.2f}.",
+    )
+
+
+def mixture_data(mixer: LevelMixer, image: int = 0, budget: int = BUDGET) -> dict[str, Any]:
+    """Return what a page needs to mix the levels of all images: kind ``mixer``.
+
+    The levels' sparse maps travel with 8 bits, so a number of a mixture, and a score, is off by at
+    most half a step, 1/510, whatever the weights are; the page scores as
+    :meth:`LevelMixer.scores` does.
+
+    Args:
+        mixer: Of a test split.
+        image: Which one comes first.
+        budget: Bytes. The maps of all images travel, as their scores need them; pictures as many
+            as fit, and a note says how many.
+    """
+    data, (height, width) = mixer.dataset, mixer.sparse.shape[-2:]
+    order = [image, *(i for i in range(len(data)) if i != image)]
+    steps = torch.arange(256)[None, None] / 255  # a map with each step once
+    inferno = (255 * torch.from_numpy(colour(steps)[0])).round().int().tolist()
+    levels = [pack_maps(level, max(height, width)) for level in mixer.sparse]
+
+    def first(count: int) -> dict[str, Any]:
+        some = sorted(order[:count])
+        samples = [data[i] for i in some]
+        left_out = f" Pictures of {count} of the {len(data)} images." if count < len(data) else ""
+        return {
+            "kind": "mixer",
+            "labels": mixer.labels.tolist(),
+            "top": max(1, int(mixer.model.top * height * width)),
+            "levels": mixer.names,
+            "maps": levels,
+            "columns": width,
+            "inferno": [[*rgb, 255] for rgb in inferno],
+            "order": some,
+            "names": [f"{data.defects[i]}, no. {i}" for i in some],
+            "start": some.index(image),
+            "size": reduced_size(samples[0].image.shape[-2:], SIDE),
+            "pictures": [thumbnail(sample.image, SIDE) for sample in samples],
+            "masks": pack_masks((sample.mask for sample in samples), SIDE),
+            "axis": f"mean of the top {100 * mixer.model.top:.3g} % of the map",
+            "note": f"{data.title}, test split. What is best here was chosen with the test "
+            f"labels, which nobody has in use.{left_out}",
+        } | COLOURS
+
+    return as_many(first, len(data), budget)
 
 
 def explore_mixture(mixer: LevelMixer, image: int = 0) -> Figure | None:
     """Weigh the levels by hand: one slider each. The static figure shows equal weights.
 
-    The levels' maps and their sparse copies for the scores are computed beforehand; a redraw
-    brings one image's maps to its size, weighs, scores and draws.
+    The page weighs, scores and draws, with a kernel or without, from the levels' sparse maps.
 
     Args:
         mixer: Of a test split.
         image: Which one comes first.
+
+    Returns:
+        :func:`mixture_figure` of equal weights; None with a live frontend.
     """
-    data = mixer.dataset
-    options = [(f"{i}: {defect}", i) for i, defect in enumerate(data.defects)]
-
-    def render(image: int, **weights: float) -> Figure:
-        return mixture_figure(mixer, image, list(weights.values()))
-
-    sliders = {
-        f"level_{i}": ipywidgets.FloatSlider(
-            1, min=0, max=1, step=0.05, description=f"weight, {n}"
-        )
-        for i, n in enumerate(mixer.names)
-    }
-    return explore(
-        render, image=ipywidgets.SelectionSlider(options=options, value=image), **sliders
-    )
+    figure = mixture_figure(mixer, image, [1.0] * len(mixer.names))
+    return present(figure, lambda: mixture_data(mixer, image))

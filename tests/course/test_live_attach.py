@@ -1,0 +1,35 @@
+"""From a figure to a live one: nothing more in a script, a widget with a live frontend."""
+
+import importlib
+
+from matplotlib.figure import Figure
+
+from fastflow_utils.course.live import LiveFigure, attach, module, present, script
+from fastflow_utils.course.live.script import COMPUTING, FILES
+
+attach_module = importlib.import_module("fastflow_utils.course.live.attach")
+
+
+def test_data_are_made_once_they_are_asked_for():
+    made = []
+    figure = Figure()
+    assert attach(figure, lambda: made.append(1) or {"kind": "frames"}) is figure
+    assert made == []
+    assert figure.live_data() == {"kind": "frames"} and made == [1]
+
+
+def test_with_a_live_frontend_the_widget_is_shown_in_the_figures_place(monkeypatch):
+    shown = []
+    monkeypatch.setattr(attach_module, "display", shown.append)
+    figure = Figure()
+    assert present(figure, lambda: {"kind": "frames"}) is figure
+    assert shown == []
+    monkeypatch.setattr(attach_module, "is_live", lambda: True)
+    assert present(figure, lambda: {"kind": "frames"}) is None
+    [widget] = shown
+    assert isinstance(widget, LiveFigure) and widget.data == {"kind": "frames"}
+
+
+def test_jupyterlab_and_pages_run_the_same_script():
+    assert module().startswith(script(COMPUTING))
+    assert "http" not in script(FILES).replace("http://www.w3.org/2000/svg", "")
