@@ -1,0 +1,81 @@
+"""Every control of every page, moved in every way, with every request refused."""
+
+import json
+from statistics import median
+
+import moving
+import pytest
+import run
+from live import Widget, errors, moves, press, widgets
+from playwright.sync_api import Browser, Page
+
+COURSE = [
+    path
+    for path in sorted(run.NOTEBOOKS.glob("[0-9]*.ipynb"))
+    if moving.read(moving.beside(path))[1]
+]
+LIVE = "[...document.querySelectorAll('[data-live]')]"
+STANDS = f"{LIVE}.every((one) => one.querySelector('.live-place[data-drawn]'))"
+LIMITS = {"features": 16, "frames": 50, "threshold": 50, "mixer": 50, "browse": 50}
+BUSY = 4
+"""How many times longer a move may take here, where other tests run beside it."""
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path):
+    """Open a page as committed, with all its live figures built."""
+    contexts = []
+
+    def open_page(path, touch: bool = False) -> tuple[Page, list[Widget]]:
+        file = tmp_path / f"{path.stem}.html"
+        file.write_text(run.render(run.committed(path).notebook), encoding="utf-8")
+        width, height = (390, 844) if touch else (1280, 900)
+        context = browser.new_context(viewport={"width": width, "height": height}, has_touch=touch)
+        contexts.append(context)
+        page = context.new_page()
+        page.route(
+            lambda url: not url.startswith(("file:", "data:", "blob:")), lambda r: r.abort()
+        )
+        page.goto(file.as_uri())
+        for box in page.query_selector_all("[data-live]"):
+            box.scroll_into_view_if_needed()
+        page.wait_for_function(STANDS)
+        return page, widgets(page)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def kinds(path) -> list[str]:
+    """The kinds of a page's live figures, in its order."""
+    found = moving.read(moving.beside(path))[1].values()
+    return [data["kind"] for outputs in found for data in outputs if data]
+
+
+@pytest.mark.parametrize("by", ["keyboard", "pointer", "touch"])
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+def test_every_control_of_every_page_changes_its_picture(path, by: str, opened):
+    page, found = opened(path, touch=by == "touch")
+    assert len(found) == len(kinds(path)) > 0
+    for number, widget in enumerate(found, 1):
+        assert widget.controls, f"figure {number} has no control"
+        for control in widget.controls:
+            assert control.label, f"a control of figure {number} has no label"
+            assert moves(page, widget, control, by), f"{control.label} (figure {number})"
+    assert errors(page) == []
+
+
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+def test_a_move_is_painted_soon(path, opened):
+    page, found = opened(path)
+    for kind, widget in zip(kinds(path), found, strict=True):
+        control = next((one for one in widget.controls if "ArrowRight" in one.keys), None)
+        if control is None:  # a menu alone, which a browser moves in its own time
+            continue
+        took = [
+            press(page, widget, control, key)
+            for key in ["ArrowLeft", "ArrowRight", "ArrowLeft", "ArrowRight", "ArrowLeft"]
+        ]
+        print(path.stem, kind, json.dumps(took))
+        assert median(took) <= BUSY * LIMITS[kind], kind
