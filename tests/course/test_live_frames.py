@@ -184,7 +184,21 @@ def small_budget(monkeypatch: pytest.MonkeyPatch) -> None:
         (drawn, ipywidgets.IntSlider(0, 0, 4), {"n": [9]}, "control 'n' has no value 9"),
         (drawn, ipywidgets.IntSlider(0, 0, 4), {"k": [1]}, "no control 'k'; there are: n"),
         (lambda n: Figure((n, 1)), ipywidgets.IntSlider(1, 1, 2), None, "one size, in pixels"),
-        (noisy, ipywidgets.IntSlider(0, 0, 7), None, "walk through fewer values of n, as in"),
+        (
+            noisy,
+            ipywidgets.IntSlider(0, 0, 7),
+            {"n": range(8)},
+            "walk through fewer values of n, as in",
+        ),
+        (
+            noisy,
+            ipywidgets.SelectionSlider(options=[(name, ord(name)) for name in "abcdefgh"]),
+            None,
+            "walk through fewer values of n, as in",
+        ),
+        (lambda n: drawn(12 // n), ipywidgets.IntSlider(1, 0, 3), None, "no frame at n = 0: Zero"),
+        (drawn, ipywidgets.IntRangeSlider(value=(1, 2), max=3), None, "'n' has no list of values"),
+        (drawn, ipywidgets.IntText(1), None, "'n' has no list of values"),
     ],
 )
 def test_errors_say_what_to_do(small_budget, render, slider, walked, message):
@@ -213,3 +227,68 @@ def test_explore_draws_frames_only_where_a_page_is_made():
     assert calls == [2]
     assert figure.live_data()["controls"][0]["labels"] == ["0", "2", "4"]
     assert calls[1:] == [0, 2, 4, 2]
+
+
+def test_an_order_that_would_not_fit_is_walked_in_larger_steps(monkeypatch):
+    slider = {"n": ipywidgets.IntSlider(3, 0, 7)}
+    monkeypatch.setattr(module, "QUALITIES", (20,))
+    whole = frames(noisy, slider)
+    size = sum(len(address) for address, _ in whole["sheets"])
+    monkeypatch.setattr(module, "BUDGET", int(0.7 * size))
+    (control,) = (thin := frames(noisy, slider))["controls"]
+    assert control["labels"] == ["0", "2", "3", "5", "7"] and control["value"] == 2
+    assert sum(len(address) for address, _ in thin["sheets"]) <= module.BUDGET
+    assert len(unpacked(thin["seen"]).decode().split("\n")) == 5
+    still = _pixels(noisy(3))
+    for place, label in enumerate(control["labels"]):
+        number = int(label)
+        assert (played(thin, still, [place]) == played(whole, still, [number])).all()
+
+
+@pytest.mark.parametrize(
+    ("control", "walked", "labels", "value"),
+    [
+        (ipywidgets.FloatSlider(0.3, min=0, max=0.5, step=0.1), None, "0 0.1 0.2 0.3 0.4 0.5", 3),
+        (ipywidgets.FloatSlider(0.25, min=0, max=0.5, step=0.25), None, "0 0.25 0.5", 1),
+        (ipywidgets.FloatSlider(0.3, min=0, max=1, step=0.5), None, "0 0.3 0.5 1", 1),
+        (
+            ipywidgets.IntSlider(1_000_001, 1_000_000, 1_000_002),
+            None,
+            "1000000 1000001 1000002",
+            1,
+        ),
+        (ipywidgets.FloatLogSlider(1, min=-2, max=2), [1, 10, 100], "1 10 100", 0),
+        (ipywidgets.Checkbox(True), None, "no yes", 1),
+        (
+            ipywidgets.RadioButtons(options=[("same", 0), ("same", 9)], value=9),
+            None,
+            "same same",
+            1,
+        ),
+        (ipywidgets.IntSlider(0, 0, 0), None, "0", 0),
+    ],
+)
+def test_every_control_is_walked_by_its_own_values(control, walked, labels, value):
+    seen = []
+
+    def render(n: float) -> Figure:
+        seen.append(n)
+        return drawn(n)
+
+    data = frames(render, {"n": control}, walked and {"n": walked})["controls"][0]
+    assert data["labels"] == labels.split() and data["value"] == value
+    assert seen[-1] == seen[value] == pytest.approx(control.value)
+
+
+def test_a_figure_is_as_at_first_even_if_a_frame_cannot_be_drawn():
+    figure = Figure((2, 1), dpi=80)
+
+    def move(n: int) -> Figure:
+        if n == 3:
+            raise ValueError
+        figure.suptitle(str(n))
+        return figure
+
+    with pytest.raises(FastFlowError, match="no frame at n = 3: ValueError"):
+        frames(move, {"n": ipywidgets.IntSlider(1, 0, 4)})
+    assert figure.get_suptitle() == "1"

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from fastflow_utils.course.live import pack, quantise, webp
+from fastflow_utils.errors import FastFlowError
 
 
 def test_eight_bits_are_off_by_half_a_step_at_most():
@@ -41,3 +42,11 @@ def test_a_picture_is_kept_as_closely_as_asked_for(lossless, limit):
     assert kind == "data:image/webp;base64"
     back = np.asarray(Image.open(io.BytesIO(b64decode(text)))).astype(int)
     assert np.abs(back - pixels).max() <= limit
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_refused(wrong):
+    values = torch.rand(2, 3, 4)
+    values[1, 2, 3] = wrong
+    with pytest.raises(FastFlowError, match="NaN or infinite"):
+        quantise(values)

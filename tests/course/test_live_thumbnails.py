@@ -16,6 +16,7 @@ from fastflow_utils.course.live.thumbnails import (
     reduced_size,
     thumbnail,
 )
+from fastflow_utils.errors import FastFlowError
 
 
 def numbers(text: str) -> np.ndarray:
@@ -70,3 +71,12 @@ def test_as_many_as_fit_travel_and_always_one(budget):
 
     count = len(as_many(make, 20, budget)["pictures"])
     assert count == max(1, min(20, (budget - 16) // 104))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -0.1, 1.1])
+def test_maps_that_are_none_are_refused(wrong):
+    maps = torch.rand(2, 1, 64, 64)
+    maps[1, 0, :2, :2] = wrong
+    with pytest.raises(FastFlowError, match=r"have to be in \[0, 1\]"):
+        pack_maps(maps, 32)
+    pack_maps(maps[:1], 32)

@@ -313,3 +313,17 @@ def test_limits_are_kept_and_said(live):
 def test_a_file_given_by_itself_is_tried_whatever_its_name():
     taken, notes = choose([Offer(0, "picture", 9), Offer(1, "mine/picture", 9)])
     assert [one.number for one in taken] == [0] and "1 no suffix" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_taken"),
+    [
+        (".a.png", True),  # given by itself, whatever its name
+        (".mine/a.png", True),
+        ("mine/.a.png", False),
+        ("mine/.hidden/a.png", False),
+    ],
+)
+def test_what_is_hidden_in_a_folder_is_left_out_and_nothing_that_was_given(name, is_taken):
+    taken, _ = choose([Offer(0, name, 9)])
+    assert len(taken) == is_taken

@@ -1,6 +1,8 @@
 """From a figure to a live one: data beside the picture in a page, a widget in JupyterLab."""
 
+import json
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -9,9 +11,11 @@ import traitlets
 from IPython import get_ipython
 from IPython.core.formatters import JSONFormatter
 from IPython.display import display
+from IPython.utils.dir2 import get_real_method
 from matplotlib.figure import Figure
 
 from fastflow_utils.course.live.script import module, style
+from fastflow_utils.errors import FastFlowError
 from fastflow_utils.frontend import is_live
 
 __all__ = ["MIME", "LiveFigure", "attach", "present"]
@@ -71,11 +75,24 @@ class _Formatter(JSONFormatter):
     """Adds the data to what a figure is shown as, by the method that :func:`attach` gives it.
 
     By a method, not by the figure's type: what matplotlib sets up in a notebook removes all that
-    was registered for that type.
+    was registered for that type. Where there can be no data, the picture stays still and stderr
+    says why: a run goes on, and a notebook that is to be committed is refused.
     """
 
     format_type = traitlets.Unicode(MIME)
-    print_method = traitlets.ObjectName("live_data")
+
+    def __call__(self, shown: Any) -> Data | None:
+        make = get_real_method(shown, "live_data")
+        if make is None:
+            return None
+        try:
+            data: Data = make()
+            json.dumps(data, allow_nan=False)  # or the page's script could not read them
+        except Exception as error:
+            kind = "" if isinstance(error, FastFlowError) else f"{type(error).__name__}: "
+            print(f"In a page this figure stands still: {kind}{error}", file=sys.stderr)
+            return None
+        return data
 
 
 if os.environ.get("FASTFLOW_LIVE") and (shell := get_ipython()):  # a notebook, for a page

@@ -36,7 +36,8 @@ def choose(offers: Sequence[Offer]) -> tuple[list[Offer], list[str]]:
     """Return the files to take, in the order of their names, and sentences about the others.
 
     A file that was given by itself is taken whatever its name, one of a folder if its name is that
-    of a picture, as :func:`~fastflow_utils.data.finding.find_images` does.
+    of a picture and nothing beneath the folder is hidden, as
+    :func:`~fastflow_utils.data.finding.find_images` does.
 
     Example:
         >>> names = ["mine/b.png", "mine/a.jpg", "mine/.c.png", "mine/notes.txt"]
@@ -44,7 +45,7 @@ def choose(offers: Sequence[Offer]) -> tuple[list[Offer], list[str]]:
         >>> [offer.name for offer in taken], left_out
         (['mine/a.jpg', 'mine/b.png'], ['left out, no pictures by their names: 1 (1 .txt)'])
     """
-    visible = [one for one in offers if all(map(_is_visible, PurePosixPath(one.name).parts))]
+    visible = [one for one in offers if all(map(_is_visible, PurePosixPath(one.name).parts[1:]))]
     others = [one for one in visible if "/" in one.name and _suffix(one) not in IMAGE_SUFFIXES]
     pictures = sorted(set(visible) - set(others), key=lambda one: one.name)
     large = [one for one in pictures if one.size > 1e6 * MEGABYTES]

@@ -41,6 +41,10 @@ class _Walk(NamedTuple):
     labels: list[str]
     values: list[Any]
     start: int
+    is_order: bool
+    """Epochs, layers and amounts have an order, which can be played."""
+    is_free: bool
+    """Nobody has said which values."""
 
 
 class _Group(NamedTuple):
@@ -71,14 +75,16 @@ def frames(
         controls: By the names of ``render``'s arguments.
         walked: By name, the values that the page walks through; the control's own is always
             among them. Default: all of a control with at most 12, else some 12 from end to end;
-            fewer where that would be more than ``MOST`` combinations.
+            fewer where that would be more than ``MOST`` combinations, and of an order also where
+            the tiles would need more than ``BUDGET``.
 
     Returns:
         Data of the kind ``frames``, read by `frames.js`.
 
     Raises:
         FastFlowError: If there are more than ``MOST`` combinations, a value is none of its
-            control's, the figure changes its size, or the tiles need more than ``BUDGET``.
+            control's, a control has no list of values, the figure cannot be drawn at some values
+            or changes its size, or the tiles need more than ``BUDGET``.
 
     Example:
         >>> def render(height):
@@ -107,11 +113,21 @@ def frames(
         dict(zip(walks, values, strict=True))
         for values in itertools.product(*(walk.values for walk in walks.values()))
     ]
-    size, tiles, numbers, told = _draw(render, combinations)
-    with young_garbage():
-        render(**{name: walk.values[walk.start] for name, walk in walks.items()})
-    groups = _groups(numbers.reshape(*shape, -1))
-    sheets, numbered = _sheets(tiles, groups, list(controls))
+    try:
+        size, tiles, rows, texts = _draw(render, combinations)
+    finally:
+        with young_garbage():
+            render(**{name: walk.values[walk.start] for name, walk in walks.items()})
+    numbers, told = rows.reshape(*shape, -1), np.array(texts, object).reshape(shape)
+    while True:
+        groups = _groups(numbers)
+        sheets, numbered = _sheets(tiles, groups)
+        size_in_page = sum(len(address) for address, _ in sheets)
+        if size_in_page <= BUDGET:
+            break
+        axis, name = _to_thin(groups, walks, size_in_page)
+        walks[name], kept = _thinned(walks[name])
+        numbers, told = numbers.take(kept, axis), told.take(kept, axis)
     return {
         "kind": "frames",
         "size": size,
@@ -123,11 +139,11 @@ def frames(
                 "label": controls[name].description or name.replace("_", " "),
                 "labels": walk.labels,
                 "value": walk.start,
-                "order": _is_order(walk.labels),
+                "order": walk.is_order,
             }
             for name, walk in walks.items()
         ],
-        "seen": pack(torch.frombuffer(bytearray("\n".join(told).encode()), dtype=torch.uint8)),
+        "seen": pack(torch.tensor(list("\n".join(told.flat).encode()), dtype=torch.uint8)),
         "sheets": sheets,
         "groups": [
             {
@@ -143,21 +159,46 @@ def frames(
 def _walk(
     name: str, control: ipywidgets.ValueWidget, asked: Sequence[Any] | None, limit: int
 ) -> _Walk:
-    one = cast(Any, control)
-    if hasattr(one, "options"):
-        labels, values = map(list, zip(*one._options_full, strict=True))
-    else:  # a slider over numbers
-        count = math.floor((one.max - one.min) / one.step + 1e-6) + 1
-        values = [type(one.value)(f"{one.min + i * one.step:.10g}") for i in range(count)]
-        labels = [f"{value:g}" for value in values]
-    start = _place(name, one.value, values)
+    labels, values = _values(name, control, asked)
+    start = getattr(control, "index", None)  # of a choice, whose values may be of any type
+    if start is None:
+        start = _place(name, cast(Any, control).value, values)
     if asked is not None:
         chosen = {_place(name, value, values) for value in asked}
     else:
         count = min(limit, len(values))
         chosen = set(np.linspace(0, len(values) - 1, count).round().astype(int).tolist())
     kept = sorted(chosen | {start})
-    return _Walk([labels[i] for i in kept], [values[i] for i in kept], kept.index(start))
+    labels = [labels[i] for i in kept]
+    return _Walk(
+        labels, [values[i] for i in kept], kept.index(start), _is_order(labels), asked is None
+    )
+
+
+def _values(
+    name: str, control: ipywidgets.ValueWidget, asked: Sequence[Any] | None
+) -> tuple[list[str], list[Any]]:
+    """Return the labels and the values of a choice, a box to tick, or a slider over numbers."""
+    one = cast(Any, control)
+    if isinstance(getattr(one, "index", None), int):
+        labels, values = map(list, zip(*one._options_full, strict=True))
+        return labels, values
+    if isinstance(one.value, bool):
+        return ["no", "yes"], [False, True]
+    is_even = isinstance(one.value, int | float) and not hasattr(one, "base")  # no logarithms
+    if is_even and getattr(one, "step", None) and hasattr(one, "max"):
+        count = math.floor((one.max - one.min) / one.step + 1e-6) + 1
+        values = [type(one.value)(float(f"{one.min + i * one.step:.10g}")) for i in range(count)]
+        if not any(math.isclose(one.value, value, abs_tol=1e-9) for value in values):
+            values = sorted([*values, one.value])
+        return [f"{value:.10g}" for value in values], values
+    if asked is None:
+        raise FastFlowError(
+            f"control '{name}' has no list of values: say which to walk through, as in "
+            f"explore(..., walked={{'{name}': [...]}})"
+        )
+    values = list(dict.fromkeys([*asked, one.value]))
+    return [str(value) for value in values], values
 
 
 def _place(name: str, value: Any, values: list[Any]) -> int:
@@ -168,7 +209,6 @@ def _place(name: str, value: Any, values: list[Any]) -> int:
 
 
 def _is_order(labels: list[str]) -> bool:
-    """True for numbers: epochs, layers and amounts have an order that can be played."""
     try:
         return len([float(label) for label in labels]) > 2
     except ValueError:
@@ -187,7 +227,12 @@ def _draw(
     rows, sizes, told = [], {}, []
     for values in combinations:
         with young_garbage():
-            figure = render(**values)
+            try:
+                figure = render(**values)
+            except Exception as error:
+                where = ", ".join(f"{name} = {value}" for name, value in values.items())
+                kind = type(error).__name__
+                raise FastFlowError(f"no frame at {where}: {kind}: {error}") from error
             picture = _pixels(figure)
             told.append(" ".join(seen(figure).split()))
             del figure
@@ -244,27 +289,56 @@ def _groups(numbers: np.ndarray) -> list[_Group]:
 
 
 def _sheets(
-    tiles: list[np.ndarray], groups: list[_Group], names: list[str]
+    tiles: list[np.ndarray], groups: list[_Group]
 ) -> tuple[list[tuple[str, int]], np.ndarray]:
-    """Return pictures of many tiles, each with their count, and each tile's number in them."""
+    """Return pictures of many tiles, each with their count, and each tile's number in them.
+
+    The best quality that fits the budget, else the lowest.
+    """
     used = list(dict.fromkeys(n for group in groups for n in group.tiles.flatten().tolist()))
     drawings = [n for n in used if _is_drawing(tiles[n])]
     photos = sorted(set(used) - set(drawings))
     numbered = np.zeros(len(tiles), int)
     numbered[drawings + photos] = range(len(used))
     exact = [_sheet(tiles, some, 100, lossless=True) for some in _portions(drawings)]
-    size = 0
+    sheets: list[tuple[str, int]] = []
     for quality in QUALITIES:
         sheets = exact + [_sheet(tiles, some, quality) for some in _portions(photos)]
-        size = sum(len(address) for address, _ in sheets)
-        if size <= BUDGET:
-            return sheets, numbered
-    largest = max(groups, key=lambda group: len(np.unique(group.tiles)))
+        if sum(len(address) for address, _ in sheets) <= BUDGET:
+            break
+    return sheets, numbered
+
+
+def _to_thin(groups: list[_Group], walks: Mapping[str, _Walk], size: int) -> tuple[int, str]:
+    """Return the number and name of the control that most tiles depend on, if it can be thinned.
+
+    Nobody misses a value of an order between two others; a choice would be missing.
+    """
+    names = list(walks)
+    largest = max(groups, key=lambda group: len(np.unique(group.tiles))).controls
+    able = [
+        i
+        for i in largest
+        if (walk := walks[names[i]]).is_free and walk.is_order and len(walk.values) > 3
+    ]
+    if able:
+        axis = max(able, key=lambda i: len(walks[names[i]].values))
+        return axis, names[axis]
     raise FastFlowError(
         f"the frames need {size / 1e3:.0f} kB of a page, at most {BUDGET / 1e3:.0f}: walk through "
-        f"fewer values of {' and '.join(names[i] for i in largest.controls)}, as in "
-        f"explore(..., walked={{'{names[largest.controls[0]]}': [...]}})"
+        f"fewer values of {' and '.join(names[i] for i in largest)}, as in "
+        f"explore(..., walked={{'{names[largest[0]]}': [...]}})"
     )
+
+
+def _thinned(walk: _Walk) -> tuple[_Walk, list[int]]:
+    """Return half of a walk's values, with both ends and the start, and their places in it."""
+    last = len(walk.values) - 1
+    kept = set(np.linspace(0, last, (last + 1) // 2).round().astype(int).tolist())
+    places = sorted(kept | {walk.start})
+    labels, values = ([of[i] for i in places] for of in (walk.labels, walk.values))
+    thinner = walk._replace(labels=labels, values=values, start=places.index(walk.start))
+    return thinner, places
 
 
 def _is_drawing(tile: np.ndarray) -> bool:

@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fastflow_utils.errors import FastFlowError
+
 __all__ = ["pack", "quantise", "webp"]
 
 
@@ -17,10 +19,13 @@ def quantise(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     The error of a number is at most half a step, 1/510 of its channel's range.
 
     Args:
-        values: (C, ...), finite.
+        values: (C, ...).
 
     Returns:
         q (C, ...) uint8, low (C,) and step (C,).
+
+    Raises:
+        FastFlowError: If a number is not finite.
 
     Example:
         >>> q, low, step = quantise(torch.tensor([[0.0, 1.0, 2.55], [5.0, 5.0, 5.0]]))
@@ -28,6 +33,8 @@ def quantise(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ([0, 100, 255], [0.0, 5.0], 0.01)
     """
     rows = values.float().flatten(1)
+    if not rows.isfinite().all():
+        raise FastFlowError("numbers for a page have to be finite, and some are NaN or infinite")
     low, high = rows.aminmax(dim=1)
     step = (high - low) / 255
     q = ((rows - low[:, None]) / step.clamp_min(1e-30)[:, None]).round()

@@ -12,6 +12,7 @@ from torch import Tensor
 from fastflow_utils.course.live.packing import pack, webp
 from fastflow_utils.data.sizes import height_width
 from fastflow_utils.detector.heat_maps import ANOMALOUS_COLOUR, GOOD_COLOUR
+from fastflow_utils.errors import FastFlowError
 
 __all__ = ["COLOURS", "as_many", "pack_maps", "pack_masks", "reduced_size", "thumbnail"]
 
@@ -68,8 +69,14 @@ def pack_maps(maps: Tensor, longest: int) -> str:
     Args:
         maps: Smooth ones: each number of a smaller map is the mean of those that it stands for.
         longest: Pixels of the longer side, at most.
+
+    Raises:
+        FastFlowError: If a number is NaN or outside of [0, 1].
     """
-    return pack((UNIT * torch.stack([_reduced(one, longest) for one in maps])).round().byte())
+    rounded = (UNIT * torch.stack([_reduced(one, longest) for one in maps])).round()
+    if not ((rounded >= 0) & (rounded <= UNIT)).all():
+        raise FastFlowError("maps for a page have to be in [0, 1], and some numbers are not")
+    return pack(rounded.byte())
 
 
 def _reduced(one: Tensor, longest: int) -> Tensor:

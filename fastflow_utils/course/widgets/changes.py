@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fastflow_utils.course.plots import GOOD_COLOUR, colour, describe, outline, show, span
+from fastflow_utils.course.plots import GOOD_COLOUR, colour, describe, outline, plain, show, span
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.data.sample_set import restage
 from fastflow_utils.detector.detector import Detector
@@ -199,7 +199,7 @@ def change_figure(tried: Changed, step: int, threshold: float, heading: str = ""
     axes.set(xlabel=change.unit, ylabel="image score")
     axes.legend()
     said = "anomalous" if scores[step] >= threshold else "good"
-    figure.suptitle(f"{heading}score {scores[step]:.2f}: '{said}'", y=0.97)
+    figure.suptitle(f"{plain(heading)}score {scores[step]:.2f}: '{said}'", y=0.97)
     return describe(
         figure,
         f"The picture at {change.text(change.amounts[step])}, its heat map with the hottest 1 % "

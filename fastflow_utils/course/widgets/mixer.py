@@ -129,7 +129,7 @@ def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> F
         outline(picture, sample.mask) for picture in [show(sample.image), *map(colour, maps)]
     ]
     upper = figure.add_axes((0.01, 0.61, 0.84, 0.3))
-    montage(upper, [pictures[0], pictures[-1]], [sample.defect, "mixture"])
+    montage(upper, [pictures[0], pictures[-1]], [plain(sample.defect), "mixture"])
     montage(figure.add_axes((0.01, 0.27, 0.84, 0.28)), pictures[1:-1], names)
     bar = figure.add_axes((0.88, 0.32, 0.02, 0.5))
     figure.colorbar(SCALE, bar, ticks=[0.5, 0.75, 1], label="map", extend="min")

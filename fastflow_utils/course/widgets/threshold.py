@@ -149,7 +149,8 @@ def threshold_figure(
 def limits(scores: Tensor) -> tuple[float, float]:
     """Return from where to where thresholds go: a little further than the scores (N,)."""
     low, high = map(float, scores.aminmax())
-    return low - 0.03 * (high - low), high + 0.03 * (high - low)
+    beyond = 0.03 * (high - low) or 0.03 * abs(high) or 1.0  # all may be equal
+    return low - beyond, high + beyond
 
 
 def _overlay(evaluation: Evaluation, pixel_threshold: float, image: int) -> Pixels:
