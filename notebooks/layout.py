@@ -1,4 +1,4 @@
-"""How the pages of a site lie, and where their links lead."""
+"""Where the pages of a site lie, and where their links lead."""
 
 import os
 import re

@@ -5,12 +5,14 @@ stand in `live/`, under the ids of their cells, with the digest of the code that
 """
 
 import json
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
 
 from fastflow_utils.course.live import MIME
+from fastflow_utils.errors import FastFlowError
 
 __all__ = ["Found", "beside", "give", "read", "take", "write"]
 
@@ -29,9 +31,20 @@ def take(notebook: NotebookNode) -> Found:
 
 
 def give(notebook: NotebookNode, found: Found) -> None:
-    """Put back what :func:`take` has taken."""
-    for cell in notebook.cells:
-        for output, data in zip(cell.get("outputs", []), found.get(cell.id, []), strict=False):
+    """Put back what :func:`take` has taken.
+
+    Raises:
+        FastFlowError: It is of other cells, or of other outputs.
+    """
+    cells = {cell.id: cell.get("outputs", []) for cell in notebook.cells}
+    for name, live in found.items():
+        outputs = cells.get(name, [])
+        pictures = ["data" in output for output in outputs]
+        if len(outputs) != len(live) or not all(compress(pictures, live)):
+            raise FastFlowError(
+                f"the live figures of cell {name} are of other outputs: execute the notebook again"
+            )
+        for output, data in zip(outputs, live, strict=True):
             if data:
                 output.data[MIME] = data
 
@@ -52,8 +65,15 @@ def write(path: Path, digest: str, found: Found) -> None:
 
 
 def read(path: Path) -> tuple[str, Found]:
-    """Return the digest and the data that :func:`write` has written; nothing without a file."""
+    """Return the digest and the data that :func:`write` has written; nothing without a file.
+
+    Raises:
+        FastFlowError: It is not what `write` writes.
+    """
     if not path.is_file():
         return "", {}
-    held = json.loads(path.read_text(encoding="utf-8"))
-    return held["executed"], held["cells"]
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        return held["executed"], held["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FastFlowError(f"{path} is broken: execute its notebook again ({error!r})") from error

@@ -1,22 +1,22 @@
 // What a page can do beside its text. Without this script it reads as well, unfolded.
 {
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const root = document.documentElement;
+  const chosen = document.documentElement.dataset;
 
   // Colours: those of the system, until the button chooses.
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const dark = () => root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
+  const dark = () => chosen.theme ? chosen.theme === "dark" : system.matches;
 
   // Code: what the style has hidden until now, each cell's own fold hides from here on.
   const fold = () => {
-    for (const cell of all(".code")) cell.open = !root.dataset.code;
-    root.classList.add("settled");
+    for (const cell of all(".code")) cell.open = !chosen.code;
+    chosen.settled = "";
   };
-  if (root.dataset.code) fold();
+  if (chosen.code) fold();
 
   const press = () => {
-    for (const one of all(".dark")) one.ariaPressed = dark();
-    for (const one of all(".fold")) one.ariaPressed = !!root.dataset.code;
+    for (const one of all(".tools button"))
+      one.ariaPressed = one.matches(".dark") ? dark() : !!chosen.code;
   };
   system.onchange = press;
   press();
@@ -32,31 +32,29 @@
     }
     const say = (name, heard) => {
       button.textContent = name;
-      all("[role=status]")[0].textContent = heard;
+      all(".unseen")[0].textContent = heard;
     };
     say("Copied", "Code copied");
     setTimeout(say, 2000, "Copy", "");
   };
 
-  document.addEventListener("click", ({ target }) => {
+  document.onclick = ({ target }) => {
     if (target.matches(".copy")) copy(target);
     if (target.matches(".dark")) keep("theme", dark() ? "light" : "dark");
     if (target.matches(".fold")) {
-      keep("code", root.dataset.code ? "" : "folded");
+      keep("code", chosen.code ? "" : "folded");
       fold();
     }
     press();
-  });
+  };
 
   // Contents: the current section is that of the last heading in or above the top quarter.
-  const above = new Set();
   const headings = all("main :is(h2, h3)[id]");
   const follow = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries)
-      above[isIntersecting ? "add" : "delete"](target);
-    const id = headings.findLast((heading) => above.has(heading))?.id;
+    for (const { isIntersecting, target } of entries) target.above = isIntersecting;
+    const current = headings.findLast((heading) => heading.above);
     for (const link of all(".contents a")) {
-      const here = decodeURIComponent(link.hash.slice(1)) === id;
+      const here = link.getAttribute("href") === `#${current?.id}`;
       link.ariaCurrent = here ? "location" : null;
       const list = here && link.closest(".beside:not(:has(:focus-visible))");
       if (list) list.scrollTop = link.offsetTop - list.clientHeight / 2;
@@ -69,7 +67,7 @@
     const more = box.scrollWidth - box.clientWidth;
     const { what } = box.dataset;  // a paragraph has none: it stays one
     const scrolls = more > 1 || (what && box.scrollHeight > box.clientHeight + 1);
-    box.classList.toggle("more", more > 1 && box.scrollLeft < more - 1);
+    box.classList.toggle("more", box.scrollLeft < more - 1);
     box.tabIndex = scrolls ? 0 : -1;
     box.role = scrolls && what ? "group" : null;
     box.ariaLabel = box.role && what;

@@ -72,15 +72,14 @@ def cover(notebook: NotebookNode) -> str | None:
 
 
 def card(notebook: NotebookNode, page: str, took: str) -> str:
-    """Return a notebook's entry in the index: picture, title, promise and time, as HTML."""
-    picture = ""
+    """Return a notebook's entry in the index: picture, title, promise, time if any, as HTML."""
+    picture, time = "", f"<br><small>{escape(took)}</small>" if took else ""
     if address := cover(notebook):
-        width, height = Image.open(BytesIO(b64decode(address.partition(",")[2]))).size
-        picture = f'<img src="{address}" alt="" width="{width}" height="{height}">'
+        picture = _sized(f'<img src="{address}" alt="">')
     return (
         f'<div><a class="card" href="{page}">{picture}<span>'
         f"<strong>{escape(title(notebook))}</strong>"
-        f"<br>{escape(_plain(promise(notebook)))}<br><small>{escape(took)}</small></span></a></div>"
+        f"<br>{escape(_plain(promise(notebook)))}{time}</span></a></div>"
     )
 
 
@@ -160,6 +159,16 @@ def highlighting() -> str:
         if name and "#None" not in colours:
             rules.append(f".{name} {{ {bold}color: light-dark({', '.join(colours)}) }}")
     return "\n".join(f".highlight {rule}" for rule in rules)
+
+
+def _sized(html: str) -> str:
+    """Give pictures that are embedded their size: a page leaves the room free at once."""
+
+    def sized(found: re.Match[str]) -> str:
+        with Image.open(BytesIO(b64decode(found[1]))) as image:
+            return f'<img width="{image.width}" height="{image.height}"{found[0][4:]}'
+
+    return re.sub(r'<img src="data:image/(?:png|jpeg|webp);base64,([^"]*)"', sized, html)
 
 
 def _plain(markdown: str) -> str:
@@ -255,6 +264,9 @@ class _Renderer(IPythonRenderer):
     def _html_embed_images(self, html: str) -> str:
         """As nbconvert's, but it closes every element: a `<details>` goes on in the next block."""
         return super()._html_embed_images(html) if "<img" in html else html
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        return _sized(super().image(text, url, title))
 
     def inline_math(self, body: str) -> str:
         return LATEX.convert_with_local_state(body, displaystyle=False)

@@ -41,7 +41,8 @@ PAGES = {
 }
 NOTE = (
     "Outputs of notebooks are those of the committed ones: executed on the sample set, in one "
-    f'thread, in float32. <a href="{repository()}">The repository</a> has code, data and licence.'
+    "thread, in float32. The seconds of the course's page are those of two idle cores. "
+    f'<a href="{repository()}">The repository</a> has code, data and licence.'
 )
 WINGS = {
     "": "The package itself, its command line, and what all parts share",

@@ -26,6 +26,8 @@ TEMPLATES = Path(__file__).resolve().parent / "api"
 STYLE = (TEMPLATES / "reference.css").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^( *)\.\. math::(.*(?:\n\1 +\S.*|\n(?=\n\1 +\S))*)", re.MULTILINE)
 INLINE = re.compile(r":math:`([^`]*)`")
+ABOVE = re.compile(r"(<code>)~(<a [^>]*>)?(?:\w+\.)*")
+"""Of a name in a docstring, what Sphinx leaves out where it is written with a `~`."""
 HELD = re.compile("\ue000([0-9a-f]*)([id])\ue001")
 
 
@@ -115,8 +117,10 @@ def _short(annotation: Any) -> Any:
 def _described(module: pdoc.doc.Module, modules: dict[str, pdoc.doc.Module]) -> Described:
     html = typeset(pdoc.render.html_module(module, modules))
     html = html.replace("pdoc-code codehilite", "highlight")
+    html = html.replace("<pre>", '<pre data-what="code">')
     html = re.sub(r'<h6 id="[^"]*">(.*?):?</h6>', r'<p class="section">\1</p>', html)
     html = re.sub(r"(?m)^[ \t]+(?=<(?!span))", "", html)
+    html = ABOVE.sub(r"\1\2", html)
     found = re.findall(r'<h([23]) id="([^"]*)">(.*?)<a class="anchor-link"', html)
     headings = [(int(level), anchor, name) for level, anchor, name in found]
     summary = unescape(module.docstring.partition("\n")[0])

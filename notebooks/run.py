@@ -35,8 +35,10 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert.filters.ansi import strip_ansi
 from nbconvert.preprocessors import ExecutePreprocessor
 from nbformat import NotebookNode
-from pages import SITE, card, formula_errors, render
+from pages import SITE, card, formula_errors, render, title
 from watchdog import REST, WORK, Watchdog, end_children, processor_seconds, yardstick
+
+from fastflow_utils.errors import FastFlowError
 
 __all__ = [
     "MACHINE",
@@ -218,9 +220,16 @@ def save_in_place(run: Run) -> None:
 
 
 def committed(path: Path) -> Run:
-    """Return a notebook as it was committed, with the data of its live figures."""
+    """Return a notebook as it was committed, with the data of its live figures.
+
+    Raises:
+        FastFlowError: The data are broken, or of another notebook or execution.
+    """
     notebook = nbformat.read(path, as_version=4)
-    moving.give(notebook, moving.read(moving.beside(path))[1])
+    executed, found = moving.read(moving.beside(path))
+    if found and executed != notebook.metadata.get("fastflow", {}).get("executed"):
+        raise FastFlowError(f"{moving.beside(path)} is of other code than {path.name}")
+    moving.give(notebook, found)
     return Run(path, notebook, 0.0, None)
 
 
@@ -232,6 +241,7 @@ def check(path: Path) -> list[str]:
     outputs = [output for cell in cells for output in cell.outputs]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     moves = moving.beside(path)
+    digest, live = moving.read(moves)
     machine = sorted({found for output in outputs for found in _machine_traces(output)})
     findings = [
         (
@@ -239,8 +249,12 @@ def check(path: Path) -> list[str]:
             "its code is not what was executed: run `make notebooks`",
         ),
         (
-            moves.is_file() and moving.read(moves)[0] != _digest(notebook),
+            moves.is_file() and digest != _digest(notebook),
             f"{moves.name} in {moves.parent.name} is of other code: run `make notebooks`",
+        ),
+        (
+            any(cell.id not in live for cell in _code_cells(notebook, "widget")),
+            f"a widget has no data in {moves.parent.name}/{moves.name}: run `make notebooks`",
         ),
         (
             [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)),
@@ -315,17 +329,21 @@ def write_pages(
     data = f"data in `{data}`" if (data := os.environ.get("FASTFLOW_DATA")) else "the sample set"
     index = [
         f"# {SITE}",
-        f"Anomaly detection with normalizing flows, in {len(runs)} notebooks, executed from top "
-        f"to bottom on {data}. One page has [the notation](notation.md) of all of them, one "
-        "explains [the terms](glossary.md), and one is [for teachers](teaching.md).",
+        "Learn to find defects in images from good images alone: anomaly detection with "
+        f"normalizing flows, in {len(runs)} notebooks, executed from top to bottom on {data}. You "
+        "need Python, PyTorch and a little probability; what moves in these pages needs neither "
+        "an installation nor a network.",
+        f"**Begin with [{title(runs[0].notebook)}]({runs[0].path.name})**: each notebook builds "
+        "on those before it. [The notation](notation.md) is one for all, [the glossary]"
+        "(glossary.md) explains the terms, [a lesson plan](teaching.md) is for teachers.",
         wall.picture(),
         "## The notebooks",
     ]
     for run, previous, following in zip(runs, [None, *names], [*names[1:], None], strict=False):
         page = f"{run.path.stem}.html"
         layout.write(page, run.notebook, run.path, previous=previous, next=following)
-        took = f"{'failed after' if run.failure else 'executed in'} {run.seconds:.0f} s"
-        index.append(card(run.notebook, page, took))
+        took = f"{'failed after' if run.failure else 'runs in'} {run.seconds:.0f} s"
+        index.append(card(run.notebook, page, took if run.seconds else ""))
     for path in solutions:
         layout.write(f"solutions/{path.stem}.html", nbformat.read(path, as_version=4), path)
     if solutions:

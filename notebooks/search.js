@@ -9,7 +9,8 @@
   const patterns = (query) => (query.match(/[\p{L}\p{N}]+/gu) ?? []).map(
     (word) => new RegExp(`(?<![\\p{L}\\p{N}])${word}`, "giu"));
 
-  // How well a section fits; 0 if a word is missing, or if only its page's title has them.
+  // How well a section fits; 0 if a word is missing, or if only its page's title has them. Of
+  // sections that fit as well, those that explain come before those of the reference.
   const score = ([page, , heading, text], words) => {
     let sum = 0, own = false;
     for (const word of words) {
@@ -19,7 +20,7 @@
       sum += 20 * Math.min(times[0], 1) + 5 * Math.min(times[1], 1) + Math.min(times[2], 4);
       if (heading.replace(word, "") === "") sum += 20;
     }
-    return own ? sum : 0;
+    return !own ? 0 : sum + (pages[page][2] === "Reference" ? 0 : 20);
   };
 
   const marked = (text, words) => {

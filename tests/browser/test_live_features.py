@@ -232,6 +232,87 @@ def test_b_is_compared_with_a(features_page, backbones, test_split, opened):
         assert found and float(found[1]) == pytest.approx(cosine, abs=0.016)
 
 
+def rings(page: Page) -> list[str]:
+    places: list[str] = page.eval_on_selector_all(
+        ".live-ring", "(all) => all.map(({ style }) => style.left + style.top)"
+    )
+    return places
+
+
+def swipe(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Move a finger over the screen, as fast as a hand does."""
+    finger = page.context.new_cdp_session(page)
+    for step in range(11):
+        x, y = (a + step / 10 * (b - a) for a, b in zip(start, end, strict=True))
+        kind = "touchMove" if step else "touchStart"
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+        page.wait_for_timeout(20)
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_timeout(300)
+
+
+def test_a_finger_scrolls_the_page_over_levels_and_moves_the_ring_aside(latents_page, opened):
+    page = opened(latents_page, 390, has_touch=True, is_mobile=True)
+    explorer(page)
+    panel = page.locator(".live-panels canvas").first
+    panel.scroll_into_view_if_needed()
+    box, before, top = panel.bounding_box(), rings(page), page.evaluate("scrollY")
+    x, y = box["x"] + 20, box["y"] + 20
+    swipe(page, (x, y), (x + 4, y - 200))
+    assert page.evaluate("scrollY") > top and rings(page) == before
+    top = page.evaluate("scrollY")
+    box = panel.bounding_box()
+    swipe(page, (box["x"] + 20, box["y"] + 60), (box["x"] + 100, box["y"] + 62))
+    assert page.evaluate("scrollY") == top and rings(page) != before
+    before = rings(page)
+    box = page.locator(".live-image canvas").bounding_box()
+    swipe(page, (box["x"] + 150, box["y"] + 200), (box["x"] + 140, box["y"] + 30))
+    assert page.evaluate("scrollY") == top and rings(page) != before
+
+
+def test_what_was_pressed_elsewhere_moves_no_ring(features_page, opened):
+    page = opened(features_page)
+    explorer(page)
+    heading, canvas = page.locator(".live-levels h4").first, page.locator("canvas").nth(1)
+    from_box, to_box, before = heading.bounding_box(), canvas.bounding_box(), rings(page)
+    page.mouse.move(from_box["x"] + 5, from_box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(to_box["x"] + 9, to_box["y"] + 9, steps=5)
+    page.mouse.up()
+    canvas.click(button="right", position={"x": 30, "y": 30})
+    page.wait_for_timeout(100)
+    assert rings(page) == before
+
+
+def test_a_drag_out_of_a_panel_ends_at_its_edge(features_page, opened):
+    page = opened(features_page)
+    explorer(page)
+    box = page.locator("canvas").nth(1).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 300, box["y"] - 40)
+    page.mouse.up()
+    page.wait_for_timeout(100)
+    assert rings(page)[0] == "0.78125%0.78125%"  # of 64 positions
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_image_and_sliders_can_be_reached_and_nothing_jumps(width, latents_page, opened):
+    page = opened(latents_page, width)
+    widget = explorer(page)
+    for slider in page.locator("input[type=range]").all():
+        assert slider.bounding_box()["width"] > 120, "hundred channels"
+    sizes = {page.locator(".live-features").bounding_box()["height"]}
+    for row, column in [(0.01, 0.01), (0.5, 0.5), (0.52, 0.4), (0.3, 0.9)]:
+        click(page, widget, row, column)
+        sizes.add(page.locator(".live-features").bounding_box()["height"])
+    assert len(sizes) == 1
+    page.locator(".live-levels h4").last.scroll_into_view_if_needed()
+    page.locator(".live-levels h4").last.evaluate("(one) => one.scrollIntoView({block: 'end'})")
+    image = page.locator(".live-image canvas").bounding_box()
+    assert image["y"] >= 0 or width > 640, "it stays in view beside the levels that it moves"
+
+
 def test_without_javascript_the_picture_stays(features_page, opened):
     page = opened(features_page, java_script_enabled=False)
     assert page.locator("main img").is_visible()

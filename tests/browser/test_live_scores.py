@@ -358,6 +358,31 @@ def test_the_browser_shows_the_image_and_its_outline(opened: Opened, data: MVTec
     assert image.get_attribute("max") == "3", "it has no blot"
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_slider_stays_where_it_is_whatever_it_says(opened: Opened, width: int):
+    page = opened("browse", width)
+    category = page.get_by_label("category", exact=True)
+    category.evaluate("(one) => { one.parentNode.lastChild.textContent = 'x'; }")
+    short = category.bounding_box()
+    category.evaluate("(one) => { one.parentNode.lastChild.textContent = 'a_long_category'; }")
+    assert category.bounding_box() == short
+
+
+def test_a_finger_that_scrolls_over_scores_chooses_nothing(opened: Opened):
+    page = opened("mixer", width=390, has_touch=True, is_mobile=True)
+    dot = page.locator(".live-chart text").nth(1)
+    dot.scroll_into_view_if_needed()
+    box, before = dot.bounding_box(), figure(page).evaluate(SHOWN)
+    finger = page.context.new_cdp_session(page)
+    for step in range(8):
+        at = {"x": box["x"] + 5, "y": box["y"] + 5 - 15 * step}
+        kind = "touchMove" if step else "touchStart"
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [at]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_timeout(200)
+    assert figure(page).evaluate(SHOWN) == before
+
+
 # All three --------------------------------------------------------------------------------------
 
 

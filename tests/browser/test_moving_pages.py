@@ -8,6 +8,9 @@ import pytest
 import run
 from live import Widget, errors, moves, press, widgets
 from playwright.sync_api import Browser, Page
+from rjsmin import jsmin
+
+from fastflow_utils.course import live
 
 COURSE = [
     path
@@ -16,6 +19,16 @@ COURSE = [
 ]
 LIVE = "[...document.querySelectorAll('[data-live]')]"
 STANDS = f"{LIVE}.every((one) => one.querySelector('.live-place[data-drawn]'))"
+BYTES = {
+    "01_mvtec_ad": 8_950,
+    "02_features": 11_000,
+    "03_coupling_flows": 5_700,
+    "04_fastflow": 18_200,
+    "05_evaluation": 11_100,
+    "06_what_matters": 5_700,
+    "08_your_own_images": 5_700,
+}
+"""What the script of a page may take: as much as it took when it was last made smaller."""
 LIMITS = {"features": 16, "frames": 50, "threshold": 50, "mixer": 50, "browse": 50}
 BUSY = 4
 """How many times longer a move may take here, where other tests run beside it."""
@@ -73,9 +86,35 @@ def test_a_move_is_painted_soon(path, opened):
         control = next((one for one in widget.controls if "ArrowRight" in one.keys), None)
         if control is None:  # a menu alone, which a browser moves in its own time
             continue
-        took = [
-            press(page, widget, control, key)
-            for key in ["ArrowLeft", "ArrowRight", "ArrowLeft", "ArrowRight", "ArrowLeft"]
-        ]
+        at_its_start = control.element.evaluate("(one) => one.value && one.value === one.min")
+        keys = ["ArrowRight", "ArrowLeft"] if at_its_start else ["ArrowLeft", "ArrowRight"]
+        took = [press(page, widget, control, key) for key in [*keys, *keys, keys[0]]]
         print(path.stem, kind, json.dumps(took))
         assert median(took) <= BUSY * LIMITS[kind], kind
+
+
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+def test_the_script_of_a_page_is_small(path):
+    assert len(jsmin(live.script(kinds(path)))) <= BYTES[path.stem]
+
+
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+def test_a_browser_that_cannot_unpack_keeps_the_pictures(path, browser: Browser, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(run.render(run.committed(path).notebook), encoding="utf-8")
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    failed: list[str] = []
+    page.on("console", lambda said: failed.append(said.text))
+    page.goto(file.as_uri())
+    for number, box in enumerate(page.query_selector_all("[data-live]"), 1):
+        box.scroll_into_view_if_needed()
+        for _ in range(100):
+            if len(failed) >= number:
+                break
+            page.wait_for_timeout(50)
+        picture = box.query_selector("img")
+        assert picture and picture.is_visible()
+        assert box.query_selector_all("canvas, input, select, button, .live-place") == []
+    assert len(failed) == len(kinds(path))
+    page.close()

@@ -212,6 +212,18 @@ def test_an_order_plays_until_it_is_paused_or_ends(opened: Opened):
     assert_shows(page, 5, "calm")
 
 
+def test_it_waits_while_nobody_sees_it(opened: Opened):
+    page = opened()
+    _, slider, _ = live(page)
+    hide = "(is) => Object.defineProperty(document, 'hidden', { value: is, configurable: true })"
+    page.evaluate(hide, True)
+    page.get_by_role("button", name="play height").click()
+    page.wait_for_timeout(1600)
+    assert slider.input_value() == "2"
+    page.evaluate(hide, False)
+    page.wait_for_function("document.querySelector('input[type=range]').value === '3'")
+
+
 def test_moving_shifts_nothing_in_the_page(opened: Opened):
     page = opened()
     _, slider, menu = live(page)

@@ -12,6 +12,7 @@ import run
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from fastflow_utils.course.live import MIME
+from fastflow_utils.errors import FastFlowError
 
 DOT = (  # a picture of one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
@@ -91,3 +92,43 @@ def test_an_executed_notebook_is_committed_without_its_data_and_its_page_has_the
     nbformat.write(edited, path)
     (problem,) = run.check(path)
     assert "01_one.json in live is of other code" in problem
+
+
+def test_data_of_other_outputs_are_refused(moved):
+    found = moving.take(moved)
+    ((cell, data),) = found.items()
+    for wrong in ({"other": data}, {cell: data[::-1][:1]}, {cell: [*data, None]}):
+        with pytest.raises(FastFlowError, match="execute the notebook again"):
+            moving.give(moved, wrong)
+    moved.cells[2].outputs[1] = new_output("stream", text="no picture")
+    with pytest.raises(FastFlowError, match=f"cell {cell} are of other outputs"):
+        moving.give(moved, found)
+
+
+@pytest.mark.parametrize("text", ["", '{"executed": "digest", "cel', "[]", '{"cells": {}}'])
+def test_a_broken_file_is_named(tmp_path, text):
+    path = tmp_path / "01_one.json"
+    path.write_text(text)
+    with pytest.raises(FastFlowError, match="01_one.json is broken: execute its notebook"):
+        moving.read(path)
+
+
+def test_a_page_is_made_of_the_data_of_its_own_execution_alone(moved, tmp_path):
+    path = tmp_path / "01_one.ipynb"
+    moved.metadata.fastflow = {"executed": "digest"}
+    moved.cells[2].metadata.tags = ["widget"]
+    moving.write(moving.beside(path), "digest", moving.take(moved))
+    nbformat.write(moved, path)
+    assert 'data-live="live-1"' in pages.render(run.committed(path).notebook)
+    assert not any("widget has no data" in problem for problem in run.check(path))
+
+    moved.metadata.fastflow = {"executed": "another digest"}
+    nbformat.write(moved, path)
+    with pytest.raises(FastFlowError, match="is of other code than 01_one.ipynb"):
+        run.committed(path)
+
+    moving.beside(path).unlink()
+    assert "data-live" not in pages.render(run.committed(path).notebook)
+    assert any(
+        "a widget has no data in live/01_one.json" in problem for problem in run.check(path)
+    )

@@ -4,15 +4,7 @@
 const chart = (root, title, inside, axes, touched) => {
   const { body, say } = panel(root, `<svg class="live-chart">${inside}</svg>${axes}`);
   say(title);
-  const hear = ({ clientX, clientY }) => {
-    const box = body.getBoundingClientRect();
-    touched((clientX - box.left) / box.width, (box.bottom - clientY) / box.height);
-  };
-  body.onpointerdown = (event) => {
-    body.setPointerCapture(event.pointerId);
-    hear(event);
-  };
-  body.onpointermove = (event) => body.hasPointerCapture(event.pointerId) && hear(event);
+  drag(body, (x, y) => touched(x, 1 - y));
   return body;
 };
 
@@ -20,17 +12,15 @@ const chart = (root, title, inside, axes, touched) => {
 // touches an image chooses it.
 const strip = (root, { labels, colours, order, axis }, [low, high], mark, picker, touched) => {
   const at = (value) => percent((value - low) / (high - low));
-  const body = chart(root, "image scores: ● good, ▲ anomalous", `<line class="thin" y2="100%"
+  const body = chart(root, "image scores: ● good, ▲ anomalous; touch one to see it", `<line class="thin" y2="100%"
     x1="${at(mark)}" x2="${at(mark)}"/><line y2="100%"/>` + labels.map((label, i) =>
     `<text y="${percent(0.87 - label / 2 - i * 0.618 % 1 / 4)}" fill="rgb(${colours[label]})">${
       "●▲"[label]}</text>`).join(""), `${axis}, ${low.toFixed(1)} to ${high.toFixed(1)}`,
   (x) => touched(low + x * (high - low)));
   const [, line, ...dots] = body.children;
   dots.forEach((dot, i) => {
-    dot.onpointerdown = (event) => {
-      event.stopPropagation();
-      if (order.includes(i)) picker.value = order.indexOf(i);
-    };
+    dot.onpointerdown = (event) => event.stopPropagation();
+    dot.onclick = () => order.includes(i) && (picker.value = order.indexOf(i));
   });
   return (scores, chosen, value) => {
     put(line, { x1: at(value), x2: at(value) });

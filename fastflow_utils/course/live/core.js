@@ -63,6 +63,27 @@ const once = (draw, root) => {
   };
 };
 
+// A pointer that is pressed on an element, until it is released: where, from 0 to 1, rightwards
+// and downwards. A finger that may be about to scroll the page counts when it moves aside or lifts.
+const drag = (element, touched) => {
+  let start;
+  const hear = (event) => {
+    if (!element.hasPointerCapture(event.pointerId)) return;
+    const { type, clientX: x, clientY: y } = event, box = element.getBoundingClientRect();
+    if (start && type === "pointermove" && Math.abs(x - start.x) <= Math.abs(y - start.y)) return;
+    start = null;
+    touched((x - box.left) / box.width, (y - box.top) / box.height);
+  };
+  element.onpointerdown = (event) => {
+    if (event.button) return;
+    element.setPointerCapture(event.pointerId);
+    start = event.pointerType === "touch" && getComputedStyle(element).touchAction !== "none"
+      && event;
+    if (!start) hear(event);
+  };
+  element.onpointermove = element.onpointerup = hear;
+};
+
 // A slider over the labels of a choice. An order (epochs, layers, severity) can be played.
 // `moved` gets the number of the label. Returns an object: read and set `value`, `labels`.
 let sliders = 0;
@@ -73,8 +94,7 @@ const slider = (root, { label, labels, value = 0, order = false }, moved) => {
   const row = make("div", { className: "live-slider" },
     make("label", { htmlFor: id, textContent: label }), input, shown);
   const say = () => {
-    shown.textContent = labels[input.value];
-    input.setAttribute("aria-valuetext", labels[input.value]);
+    shown.textContent = input.ariaValueText = labels[input.value];
   };
   const go = (to) => { input.value = to; say(); moved(+input.value); };
   input.value = value;
@@ -82,20 +102,23 @@ const slider = (root, { label, labels, value = 0, order = false }, moved) => {
   input.addEventListener("input", () => go(+input.value));
   if (order) {
     let timer = null;
-    const button = make("button",
-      { type: "button", textContent: "▶", "aria-label": `play ${label}` });
+    const button = make("button", { type: "button" });
+    const offer = (sign, verb) => {
+      button.textContent = sign;
+      button.ariaLabel = `${verb} ${label}`;
+    };
     const stop = () => {
       clearInterval(timer);
       timer = null;
-      button.textContent = "▶";
-      button.setAttribute("aria-label", `play ${label}`);
+      offer("▶", "play");
     };
+    stop();
     button.addEventListener("click", () => {
       if (timer) return stop();
-      button.textContent = "⏸";
-      button.setAttribute("aria-label", `pause ${label}`);
+      offer("⏸", "pause");
       if (+input.value === labels.length - 1) go(0);
       timer = setInterval(() => {
+        if (document.hidden) return;  // nobody sees it
         if (!row.isConnected || +input.value === labels.length - 1) return stop();
         go(+input.value + 1);
       }, 700);

@@ -45,12 +45,11 @@ live.kinds.features = async (root, data) => {
     menu(labels.length > 1 ? head : make("p"), { label, labels }, () => choose());
   const image = chosen("image", data.images.map(({ name }) => name));
   const view = chosen(data.views.label, data.views.labels);
-  const which = make("fieldset", {}, make("legend", { textContent: "Touch or keys move" }));
-  const group = `live-${Math.random()}`;
-  [..."AB"].forEach((name, k) => which.append(make("label", {},
-    make("input", { type: "radio", name: group, checked: !k,
-      onchange: () => { moving = k; draw(); } }),
-    make("b", { className: `live-${name}`, textContent: name }))));
+  const name = `live-${Math.random()}`;
+  const which = make("fieldset", {}, make("legend", { textContent: "Touch or keys move" }),
+    ...[..."AB"].map((place, k) => make("label", {}, make("input", { type: "radio", name,
+      checked: !k, onchange: () => { moving = k; draw(); } }),
+    make("b", { className: `live-${place}`, textContent: place }))));
   body.append(left, right, plots);
   root.append(head, body, make("p", { className: "live-note", textContent: data.note }));
 
@@ -61,8 +60,6 @@ live.kinds.features = async (root, data) => {
     draw();
   };
 
-  const put = (canvas, pixels) => canvas.getContext("2d").putImageData(pixels, 0, 0);
-
   // Numbers as colours, and beneath them the range of the colours.
   const paint = ({ canvas, scale }, values, low, high, table = 0, sign = "") => {
     const picture = new ImageData(canvas.width, canvas.height);
@@ -70,7 +67,7 @@ live.kinds.features = async (root, data) => {
     pixels.forEach((_, i) => {
       pixels[i] = tables[table][clamp(Math.floor(unit * (values[i] - low)), 255)];
     });
-    put(canvas, picture);
+    canvas.getContext("2d").putImageData(picture, 0, 0);
     scale.replaceChildren(sign + low.toFixed(1),
       make("i", { style: `background: ${data.tables[table].bar}` }), high.toFixed(1));
   };
@@ -85,13 +82,7 @@ live.kinds.features = async (root, data) => {
     box.prepend(canvas);
     box.append(...rings);
     into.append(make("figure", {}, box, make("figcaption", { textContent: text }), scale));
-    const touch = ({ offsetX, offsetY }) =>
-      move(offsetY / canvas.clientHeight, offsetX / canvas.clientWidth);
-    canvas.onpointerdown = (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      touch(event);
-    };
-    canvas.onpointermove = (event) => event.buttons && touch(event);
+    drag(canvas, (x, y) => move(y, x));
     canvas.onkeydown = (event) => {
       const key = ["ArrowUp", "ArrowLeft", "ArrowDown", "ArrowRight"].indexOf(event.key);
       if (key < 0) return;
@@ -128,11 +119,12 @@ live.kinds.features = async (root, data) => {
       right.append(make("h4", { textContent:
         `${name}: ${rows} × ${columns}, ${channels} channels` }), level.said, row);
       level.alike = panel(row, level, "similarity to A");
-      put(panel(row, level, "PCA colours").canvas, new ImageData(colours, columns, rows));
+      panel(row, level, "PCA colours").canvas.getContext("2d").putImageData(
+        new ImageData(colours, columns, rows), 0, 0);
       level.alone = panel(row, level, "one channel");
       const labels = Array.from({ length: channels }, (_, c) => c);
       channel[l] = clamp(channel[l] ?? 0, channels - 1);
-      slider(row.lastChild, { label: "channel", labels, value: channel[l] }, (to) => {
+      slider(right, { label: "channel", labels, value: channel[l] }, (to) => {
         channel[l] = to;
         draw();
       });
@@ -161,9 +153,9 @@ live.kinds.features = async (root, data) => {
       const values = units.map((unit, i) => unit[c] * lengths[i]);
       paint(level.alone, values, Math.min(...values), Math.max(...values));
       const count = level.cosines.filter((cosine) => cosine > 0.5).length;
-      level.said.textContent = [`${count} of ${units.length} resemble A (cosine > 0.5)`,
-        ...data.maps.map(({ short }, m) => `${short} ${level.maps[m][a].toFixed(2)}`),
-        ...(last[l] >= 0 ? [`${(100 * last[l] / sum).toFixed()} % of the sum`] : [])].join(" · ");
+      level.said.textContent = `${count} of ${units.length} resemble A (cosine > 0.5)\n` +
+        data.maps.map(({ short }, m) => `${short} ${level.maps[m][a].toFixed(2)} · `).join("") +
+        (last[l] >= 0 ? `${(100 * last[l] / sum).toFixed()} % of the map` : "");
       const curves = [a, b].map((i) => Array.from(units[i], (value) => value * lengths[i]));
       const most = Math.max(...curves.flat().map(Math.abs));
       curves.forEach((curve, k) => plot.querySelectorAll("polyline")[k].setAttribute("points",

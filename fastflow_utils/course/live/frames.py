@@ -367,7 +367,7 @@ def _sheet(
 
 @contextmanager
 def young_garbage() -> Iterator[None]:
-    """Collect what was made within, and nothing older.
+    """Collect the garbage that is made within the block, and nothing older.
 
     A figure is full of reference cycles. Left to itself Python soon looks through everything
     alive to find them: half a second of every few figures.

@@ -83,7 +83,7 @@ def _reduced(one: Tensor, longest: int) -> Tensor:
     return F.adaptive_avg_pool2d(one, reduced_size(one.shape[-2:], longest))
 
 
-def as_many(make: Callable[[int], dict[str, Any]], count: int, budget: int) -> dict[str, Any]:
+def as_many(make: Callable[[int], dict[str, Any]], count: int, budget: float) -> dict[str, Any]:
     """Return data with as many pictures as may travel: ``make(count)``, or of fewer.
 
     Args:
@@ -102,4 +102,4 @@ def as_many(make: Callable[[int], dict[str, Any]], count: int, budget: int) -> d
         size = len(json.dumps(data))
         if size <= budget or count == 1:
             return data
-        count = max(1, min(count - 1, count * budget // size))
+        count = max(1, min(count - 1, int(count * budget / size)))

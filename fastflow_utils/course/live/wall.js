@@ -43,6 +43,7 @@ live.kinds.wall = async (root, data, still) => {
     if (picked !== categories[number]) return;  // another one was picked while this was decoded
     panel.hidden = false;
     sort();
+    panel.scrollIntoView({ block: "nearest" });  // it stands below fifteen tiles
   };
 
   // Order the images anew and start where F1 is highest.
@@ -129,7 +130,7 @@ const short = (score) => Math.abs(score) >= 100 ? score.toFixed(0) : score.toPre
 
 const table = (found, missed, alarms, passed) => {
   const row = (kind, name, ...cells) => make(kind, {}, make("tr", {},
-    make(kind === "thead" ? "td" : "th", { scope: "row", textContent: name }),
+    kind === "thead" ? make("td") : make("th", { scope: "row", textContent: name }),
     ...cells.map((cell) => make(kind === "thead" ? "th" : "td", { textContent: cell }))));
   return make("table", {}, row("thead", "", "called good", "called anomalous"),
     row("tbody", "good", passed, `${alarms} (false alarms)`),
@@ -139,5 +140,5 @@ const table = (found, missed, alarms, passed) => {
 const legend = () => make("p", { className: "wall-legend" },
   make("i", { className: "good" }), " good ", make("i", { className: "anomalous" }),
   " anomalous: what the image is. Left of the bar, faded, is called good; ✕ marks what is called "
-  + "wrong. FastFlow's score counts in standard deviations of good images of the same category; "
-  + "scores of other categories and detectors have other units: compare their order alone.");
+  + "wrong. A score has no unit, FastFlow's is a sum of two parts: read it as a rank. Scores of "
+  + "different categories or detectors do not compare, AUROC does.");

@@ -28,8 +28,8 @@ __all__ = [
 
 _PALETTE = sns.color_palette("colorblind")
 OTHER_COLOURS = [(0.42, 0.16, 0.6), (0.5, 0.5, 0.0), (0.5, 0.25, 0.12), (0.6, 0.52, 0.78)]
-"""Purple, olive, brown, lilac: none that means something elsewhere. A dash or a marker tells lines
-apart, too."""
+"""Purple, olive, brown, lilac: none of them stands for anything else in the course. A dash or a
+marker tells lines apart, too."""
 
 COUNTED_COLOUR, UNCOUNTED_COLOUR = _PALETTE[2], _PALETTE[7]
 """A log-determinant that the loss counts (green), and one that it leaves out (grey)."""

@@ -68,6 +68,8 @@ def explore(
 
     drawn = values()
     first = render(**drawn)
+    if not controls:
+        return first
     if not is_live():
         return attach(first, lambda: frames(render, controls, walked), over=True)
     picture = ipywidgets.Image(value=_png(first), format="png")

@@ -24,7 +24,7 @@ __all__ = ["FlowWalk", "explore_flow", "flow_figure", "flow_strip", "walk_throug
 
 # Bright is inflated, as in the other figures of the plane; never so dark that it hides the lines.
 PALE = ListedColormap(colormaps["YlGn_r"](np.linspace(0.25, 0.95, 256)), "pale")
-GROUP_COLOURS = OTHER_COLOURS  # none that means something elsewhere
+GROUP_COLOURS = OTHER_COLOURS  # they stand for nothing else in the course
 NAMES = ("grid", "data", "density")
 WORDS = {"Permutation": "permutation", "AffineCoupling": "coupling", "Whitening": "whitening"}
 

@@ -1,5 +1,6 @@
 """What each level adds to the heat map: mix them by hand."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from fastflow_utils.detector.detector import Detector
 from fastflow_utils.detector.features import Features
 from fastflow_utils.detector.maps import combine, image_score
 from fastflow_utils.detector.metrics import auroc
+from fastflow_utils.frontend import is_live
 
 __all__ = ["LevelMixer", "explore_mixture", "mixture_data", "mixture_figure"]
 
@@ -160,7 +162,7 @@ def mixture_figure(mixer: LevelMixer, image: int, weights: Sequence[float]) -> F
     )
 
 
-def mixture_data(mixer: LevelMixer, image: int = 0, budget: int = BUDGET) -> dict[str, Any]:
+def mixture_data(mixer: LevelMixer, image: int = 0, budget: float = BUDGET) -> dict[str, Any]:
     """Return what a page needs to mix the levels of all images: kind ``mixer``.
 
     The levels' sparse maps travel with 8 bits, so a number of a mixture, and a score, is off by at
@@ -218,4 +220,5 @@ def explore_mixture(mixer: LevelMixer, image: int = 0) -> Figure | None:
         :func:`mixture_figure` of equal weights; None with a live frontend.
     """
     figure = mixture_figure(mixer, image, [1.0] * len(mixer.names))
-    return present(figure, lambda: mixture_data(mixer, image))
+    budget = math.inf if is_live() else BUDGET
+    return present(figure, lambda: mixture_data(mixer, image, budget))

@@ -20,7 +20,14 @@ from PIL import Image
 from torch import Tensor
 
 from fastflow_utils.course.live.drop import MEGABYTES, PICTURES, Drop
-from fastflow_utils.course.plots import ANOMALOUS_COLOUR, GOOD_COLOUR, Pixels, plain, show
+from fastflow_utils.course.plots import (
+    ANOMALOUS_COLOUR,
+    GOOD_COLOUR,
+    Pixels,
+    describe,
+    plain,
+    show,
+)
 from fastflow_utils.course.widgets.explore import explore
 from fastflow_utils.data.images import Strips, as_image
 from fastflow_utils.data.sizes import squeezed
@@ -139,7 +146,7 @@ def judge(detector: Detector, name: str, content: bytes) -> Judged:
 
 
 def _opened(content: bytes) -> tuple[Image.Image, list[str]]:
-    """Return a file's picture, which is not decoded yet, and what is to be said of the file."""
+    """Return a file's picture, decoded, and what is to be said of the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -150,7 +157,11 @@ def _opened(content: bytes) -> tuple[Image.Image, list[str]]:
         raise FastFlowError("no picture: expected PNG, JPEG, BMP, TIFF or WebP") from error
     if image.width * image.height > 1e6 * MEGAPIXELS:
         raise _too_large(f"{image.width} × {image.height} pixels")
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    try:
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        image.load()
+    except Exception as error:
+        raise FastFlowError(f"a broken picture: {error}") from error
     return image, [f"it has {frames} pages or frames: the first is read"] if frames > 1 else []
 
 
@@ -221,8 +232,7 @@ def judged_figure(judged: Judged, scores: Sequence[float] = (), heading: str = "
         title = f"level {level + 1}: {rows} × {columns}"
         _picture(figure, place, colours, title, height / width * columns / rows)
     figure.text(0.655, low + 0.3, _remarks(judged), va="top", fontsize=10)
-    figure.set_label(_seen(judged, heading))
-    return figure
+    return describe(figure, _told(judged, len(scores) or 1))
 
 
 def _picture(
@@ -266,16 +276,21 @@ def _remarks(judged: Judged) -> str:
     return "\n".join(fill(text, 46) for text in [*about[: len(judged.colours)], *notes])
 
 
-def _seen(judged: Judged, heading: str) -> str:
-    """Return the alternative text."""
-    name = ", ".join(filter(None, (heading, judged.name)))
+def _told(judged: Judged, count: int) -> str:
+    """Return in words what the panels show, as one of so many pictures."""
     largest = max(judged.regions, key=lambda region: region.area, default=None)
     where = ""
     if largest is not None:
         x, y = largest.centroid_x / judged.size[1], largest.centroid_y / judged.size[0]
         places = [_third(y, "upper", "lower"), _third(x, "left", "right")]
         where = f"; the largest in the {' '.join(filter(None, places)) or 'middle'} part"
-    return f"{name}: {judged.verdict}{where}.".replace("\n", "; ")
+    regions = judged.verdict.splitlines()[1]
+    levels = "; and each level's features as colours" if judged.colours else ""
+    pictures = f"{count} picture{'s' * (count != 1)}"
+    return (
+        f"The picture beside its heat map: {regions}{where}. Its score against the threshold, "
+        f"among {pictures}{levels}."
+    )
 
 
 def _third(place: float, first: str, last: str) -> str:

@@ -1,5 +1,6 @@
 """Two thresholds, and all that hangs on them: overlay, decisions, the point on the ROC."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from fastflow_utils.course.plots import (
 )
 from fastflow_utils.detector.evaluation import Evaluation
 from fastflow_utils.detector.metrics import roc_curve, separation
+from fastflow_utils.frontend import is_live
 
 __all__ = ["Confusion", "confusion", "explore_threshold", "threshold_data", "threshold_figure"]
 
@@ -161,7 +163,7 @@ def _overlay(evaluation: Evaluation, pixel_threshold: float, image: int) -> Pixe
 
 
 def threshold_data(
-    evaluation: Evaluation, images: list[int], threshold: float, budget: int = BUDGET
+    evaluation: Evaluation, images: list[int], threshold: float, budget: float = BUDGET
 ) -> dict[str, Any]:
     """Return what a page needs to move both thresholds: kind ``threshold``.
 
@@ -233,4 +235,5 @@ def explore_threshold(
     start = evaluation.image_threshold if threshold is None else threshold
     start = min(max(start, low), high)
     figure = threshold_figure(evaluation, start, min(evaluation.pixel_threshold, 1), images[0])
-    return present(figure, lambda: threshold_data(evaluation, images, start))
+    budget = math.inf if is_live() else BUDGET
+    return present(figure, lambda: threshold_data(evaluation, images, start, budget))
