@@ -183,8 +183,8 @@ def _moving(notebook: NotebookNode) -> tuple[NotebookNode, dict[str, str], set[s
         for output in cell.get("outputs", []):
             if found := output.get("data", {}).pop(live.MIME, None):
                 output.metadata.live = f"live-{len(data) + 1}"
-                # `</script>` in a label would end the data: JSON can write it in another way.
-                data[output.metadata.live] = json.dumps(found).replace("</", "<\\/")
+                # `</script>` or `<!--` in a name would end the data: JSON has another way.
+                data[output.metadata.live] = json.dumps(found).replace("<", r"\u003c")
                 kinds.add(found["kind"])
     return copy, data, kinds
 

@@ -270,6 +270,17 @@ def test_a_finger_scrolls_the_page_over_levels_and_moves_the_ring_aside(latents_
     assert page.evaluate("scrollY") == top and rings(page) != before
 
 
+def test_a_and_b_start_apart_on_every_image(features_page, opened):
+    page = opened(features_page)
+    explorer(page)
+    menu = page.get_by_label("image", exact=True)
+    for name in menu.locator("option").all_inner_texts():
+        menu.select_option(name)
+        page.locator(".live-image figcaption", has_text=name).wait_for()
+        page.wait_for_timeout(100)
+        assert rings(page)[0] != rings(page)[1], name
+
+
 def test_what_was_pressed_elsewhere_moves_no_ring(features_page, opened):
     page = opened(features_page)
     explorer(page)

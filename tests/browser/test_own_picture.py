@@ -27,6 +27,7 @@ from fastflow_utils.course.widgets import explore_own
 from fastflow_utils.detector.detector import Detector
 model = Detector.load({model!r})
 explore_own(model, [Path({example!r})], "noise")"""
+EVIL = "<img src=x onerror='document.title = 1'> $_{ </script>.png".replace("/", "")
 PNG = """async (picture) => {
   const bytes = new Uint8Array(await (await fetch(picture.src)).arrayBuffer());
   return btoa(Array.from(bytes, (one) => String.fromCharCode(one)).join(""));
@@ -59,6 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "text.png").write_text("no picture, whatever its name says")
     Image.new("RGB", (1700, 1700), "gray").save(root / "large.bmp")  # 8.7 MB: several parts
     (root / "empty").mkdir()
+    Image.new("RGB", (64, 64)).save(root / EVIL)
     return root
 
 
@@ -205,6 +207,16 @@ def test_a_file_that_is_no_picture_alone_leaves_the_widget_alive(page, made):
 def test_an_empty_folder_is_told(page, made):
     drop(page, made / "empty")
     status(page, "no picture: no file was given")
+
+
+def test_a_file_s_name_stays_text_wherever_it_is_shown(page, detector, made):
+    drop(page, made / EVIL, made / "a.png")
+    status(page, "2 files")
+    assert expected(detector, made / EVIL, EVIL) in [cells(row) for row in rows(page)]
+    drop(page, made / EVIL)
+    assert EVIL in status(page, EVIL)
+    assert EVIL[-24:] in page.locator(".widget-readout").inner_text()
+    assert page.locator("img[src=x]").count() == 0 and page.title() != "1"
 
 
 def test_the_camera_is_asked_shown_taken_and_stopped(page, context):

@@ -41,6 +41,7 @@ def mixer(setting: Setting) -> LevelMixer:
 
 
 attach_module = importlib.import_module("fastflow_utils.course.live.attach")
+mixer_module = importlib.import_module("fastflow_utils.course.widgets.mixer")
 EQUAL = [1.0, 1.0, 1.0]
 
 
@@ -128,3 +129,21 @@ def test_in_jupyterlab_the_page_s_script_gets_the_same_data(monkeypatch, mixer):
     monkeypatch.setattr(attach_module, "display", shown.append)
     assert explore_mixture(mixer, 2) is None
     assert shown[0].data == mixture_data(mixer, 2)
+
+
+def test_jupyterlab_has_all_pictures_and_a_page_those_that_fit(monkeypatch, mixer):
+    monkeypatch.setattr(mixer_module, "BUDGET", 1)
+    data = explore_mixture(mixer).live_data()
+    assert len(data["pictures"]) == 1 and "Pictures of 1 of the" in data["note"]
+    shown = []
+    for module in (attach_module, mixer_module):
+        monkeypatch.setattr(module, "is_live", lambda: True)
+    monkeypatch.setattr(attach_module, "display", shown.append)
+    explore_mixture(mixer)
+    assert len(shown[0].data["pictures"]) == len(mixer.dataset)
+
+
+def test_a_defect_s_name_is_no_formula(mixer, monkeypatch):
+    sample = mixer.dataset[0]._replace(defect="a$b_{$")
+    monkeypatch.setattr(type(mixer.dataset), "__getitem__", lambda *_: sample)
+    mixture_figure(mixer, 0, EQUAL).draw_without_rendering()

@@ -80,7 +80,7 @@ FILES = {
 }
 PAGES = content(noise(64, 64), "tiff", save_all=True, append_images=[noise(64, 64, 1)])
 JPEG = content(noise(64, 64), "jpeg")
-SCRATCHED = JPEG.replace(b"\xff\xc4", b"\xff\xfe")  # its codes are a comment now
+SCRATCHED = JPEG.replace(b"\xff\xdb", b"\xff\xfe")  # its table of steps is a comment now
 
 
 @pytest.mark.parametrize("name", FILES)

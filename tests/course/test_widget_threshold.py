@@ -20,8 +20,10 @@ from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.evaluation import Evaluation
 from fastflow_utils.detector.maps import combine
 from fastflow_utils.detector.metrics import auroc, f1_at, fpr_at, roc_curve
+from fastflow_utils.errors import FastFlowError
 
 attach_module = importlib.import_module("fastflow_utils.course.live.attach")
+threshold_module = importlib.import_module("fastflow_utils.course.widgets.threshold")
 
 
 def unpacked(text: str) -> Tensor:
@@ -164,3 +166,32 @@ def test_in_jupyterlab_the_page_s_script_gets_the_same_data(monkeypatch, evaluat
     monkeypatch.setattr(attach_module, "display", shown.append)
     assert explore_threshold(evaluation, [7, 0], threshold=0.4) is None
     assert shown[0].data == threshold_data(evaluation, [7, 0], 0.4)
+
+
+def test_jupyterlab_has_all_pictures_and_a_page_those_that_fit(monkeypatch, evaluation):
+    monkeypatch.setattr(threshold_module, "BUDGET", 1)
+    data = explore_threshold(evaluation).live_data()
+    assert len(data["pictures"]) == 1 and "Pictures of 1 of the" in data["note"]
+    shown = []
+    for module in (attach_module, threshold_module):
+        monkeypatch.setattr(module, "is_live", lambda: True)
+    monkeypatch.setattr(attach_module, "display", shown.append)
+    explore_threshold(evaluation)
+    assert len(shown[0].data["pictures"]) == len(evaluation.dataset)
+
+
+@pytest.mark.parametrize("score", [0.0, 2.5])
+def test_scores_that_are_all_equal_have_a_place_between_the_ends(evaluation, score, recwarn):
+    same = replace(evaluation, scores=torch.full_like(evaluation.scores, score))
+    figure = explore_threshold(same)
+    low, high = figure.live_data()["ends"]
+    assert low < score < high
+    figure.draw_without_rendering()
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 1.5])
+def test_a_map_that_is_none_is_refused(evaluation, wrong):
+    evaluation.maps[0, 0, 3, 3:7] = wrong
+    with pytest.raises(FastFlowError, match=r"\[0, 1\]"):
+        explore_threshold(evaluation).live_data()

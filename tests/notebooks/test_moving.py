@@ -35,7 +35,7 @@ def picture(**data):
 @pytest.fixture
 def moved():
     """A notebook of which one picture of two is live, and says things that could break a page."""
-    live = {MIME: {"kind": "frames", "label": "</script><b>&amp;"}}
+    live = {MIME: {"kind": "frames", "label": "</script><!--<script>&amp;"}}
     cells = [
         new_markdown_cell("# A title\n\nA promise."),
         new_code_cell("1", outputs=[picture()]),
@@ -65,7 +65,7 @@ def test_a_notebook_without_live_figures_leaves_no_file(tmp_path):
 def test_a_page_holds_each_live_figures_data_once_and_nothing_breaks_out(moved):
     page = pages.render(moved)
     (data,) = re.findall(r"<script [^>]*application/json[^>]*>(.*?)</script>", page)
-    assert json.loads(data)["label"] == "</script><b>&amp;"
+    assert json.loads(data)["label"] == "</script><!--<script>&amp;"
     assert page.count('id="live-1"') == 1
     assert page.count('data-live="live-1"') == 1 and page.count(DOT) == 3
     moving.take(moved)
@@ -109,7 +109,7 @@ def test_data_of_other_outputs_are_refused(moved):
 def test_a_broken_file_is_named(tmp_path, text):
     path = tmp_path / "01_one.json"
     path.write_text(text)
-    with pytest.raises(FastFlowError, match="01_one.json is broken: execute its notebook"):
+    with pytest.raises(FastFlowError, match=r"01_one\.json is broken: execute its"):
         moving.read(path)
 
 
@@ -124,7 +124,7 @@ def test_a_page_is_made_of_the_data_of_its_own_execution_alone(moved, tmp_path):
 
     moved.metadata.fastflow = {"executed": "another digest"}
     nbformat.write(moved, path)
-    with pytest.raises(FastFlowError, match="is of other code than 01_one.ipynb"):
+    with pytest.raises(FastFlowError, match=r"is of other code than 01_one\.ipynb"):
         run.committed(path)
 
     moving.beside(path).unlink()

@@ -20,8 +20,8 @@ const readLevel = async ({ size: [rows, columns], q, low, step, axes, offset, na
   const colours = new Uint8ClampedArray(4 * count).fill(255), units = [], lengths = [];
   for (let i = 0; i < count; i++) {
     const vector = new Float32Array(channels).map((_, c) => at(c, i));
-    const norm = Math.sqrt(dot(vector, vector)) || 1;
-    units.push(vector.map((value) => value / norm));
+    const norm = Math.sqrt(dot(vector, vector));  // 1, or near 0 where all features are 0:
+    units.push(vector.map((value) => norm < 0.5 ? 0 : value / norm));  // these resemble nothing
     lengths.push(Math.exp(at(channels, i)));
     axes.forEach((axis, k) => {
       colours[4 * i + k] = 255 * (offset[k] + lengths[i] * dot(axis, units[i]));
@@ -101,7 +101,8 @@ live.kinds.features = async (root, data) => {
     const [picture, ready, maps] = await Promise.all([decoded(one.picture),
       read(views, readLevel), read(one.maps, (map) => read(map, readMap))]);
     if (one !== data.images[image.value] || views !== one.views[view.value]) return;
-    if (now !== one) places.splice(0, 2, one.start, one.start.map((place) => 1 - place));
+    if (now !== one)  // B starts opposite to A, and not on it
+      places.splice(0, 2, one.start, one.start.map((at) => at === 0.5 ? 0.25 : 1 - at));
     now = one;
     levels = root.levels = ready;
     panels = [];

@@ -208,9 +208,10 @@ def _sentences(*parts: str) -> str:
 def _words(text: str) -> str:
     r"""Return a text of a figure as it is read, in one line: formulas without their signs.
 
-    >>> print(_words(r"change of" + "\n" + r"$\log\,|\det J_{ab}|$, a\$b"))
-    change of log |det J_ab|, a$b
+    >>> print(_words(r"change of volume:" + "\n" + r"$\log\,|\det J_{ab}|$" + "\n" + r"a\$b"))
+    change of volume: log |det J_ab|; a$b
     """
+    text = re.sub(r"(?<![.,;:!?])\n", "; ", text)  # a title's second line is read as one
     pieces = re.split(r"(?<!\\)\$", text)
     for i in range(1, len(pieces), 2):  # between two of them stands a formula
         formula = pieces[i].replace(r"\Vert", "|").replace(r"\,", " ")

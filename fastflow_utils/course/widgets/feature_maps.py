@@ -58,7 +58,7 @@ def feature_figure(
         how many resemble it.
     """
     height, width = h.shape[1:]
-    i, j = round(row * (height - 1)), round(column * (width - 1))
+    i, j = min(int(row * height), height - 1), min(int(column * width), width - 1)
     colours = pca_colours(h) if colours is None else colours
     cosine = cosine_similarity(h, i, j)
     alike = f"{(cosine > 0.5).sum()} of {cosine.numel()} positions resemble it"
@@ -248,7 +248,7 @@ def latent_figure(
     strides = [f"stride {stride:.3g}" for stride in detector.backbone.strides]
     upper = [f"{name}: {n:.2f}" for name, n in zip(strides, here[0], strict=True)]
     lower = [
-        f"{name}: {a:.2f}, {a / total:.0%} of the sum"
+        f"{name}: {a:.2f}, {a / total:.0%} of the map"
         for name, a in zip(strides, here[1], strict=True)
     ]
     anomaly_map = detector.anomaly_map(features)
@@ -316,5 +316,5 @@ def _middle(mask: Tensor) -> tuple[float, float]:
     if not len(inside):
         return 0.5, 0.5
     nearest = (inside - inside.mean(0)).norm(dim=1).argmin()
-    row, column = inside[nearest] / (torch.tensor(mask.shape[1:]) - 1)
-    return round(row.item(), 2), round(column.item(), 2)
+    row, column = (inside[nearest] + 0.5) / torch.tensor(mask.shape[1:])
+    return round(row.item(), 3), round(column.item(), 3)

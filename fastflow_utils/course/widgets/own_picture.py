@@ -147,21 +147,22 @@ def judge(detector: Detector, name: str, content: bytes) -> Judged:
 
 def _opened(content: bytes) -> tuple[Image.Image, list[str]]:
     """Return a file's picture, decoded, and what is to be said of the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged tags: what matters is refused
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
             image = Image.open(io.BytesIO(content))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large("far more pixels") from error
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more
-        raise FastFlowError("no picture: expected PNG, JPEG, BMP, TIFF or WebP") from error
-    if image.width * image.height > 1e6 * MEGAPIXELS:
-        raise _too_large(f"{image.width} × {image.height} pixels")
-    try:
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-        image.load()
-    except Exception as error:
-        raise FastFlowError(f"a broken picture: {error}") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise _too_large("far more pixels") from error
+        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more
+            raise FastFlowError("no picture: expected PNG, JPEG, BMP, TIFF or WebP") from error
+        if image.width * image.height > 1e6 * MEGAPIXELS:
+            raise _too_large(f"{image.width} × {image.height} pixels")
+        try:
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            image.load()
+        except Exception as error:
+            raise FastFlowError(f"a broken picture: {error}") from error
     return image, [f"it has {frames} pages or frames: the first is read"] if frames > 1 else []
 
 
