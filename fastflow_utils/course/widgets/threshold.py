@@ -144,7 +144,7 @@ def threshold_figure(
     return describe(
         figure,
         f"Its defect, {data.defects[image]}, with the pixels called anomalous and the mask's "
-        "outline; all image scores as points, cut by a line; and the line's dot on the ROC curve.",
+        "outline; all image scores, cut by a line; and the dot of the line on the ROC curve.",
     )
 
 
