@@ -1,6 +1,7 @@
 """The per-layer explorers: their static twins, and what goes along to the page."""
 
 import importlib
+from copy import deepcopy
 from typing import Any, cast
 
 import pytest
@@ -17,7 +18,7 @@ from fastflow_utils.course.widgets import (
 )
 from fastflow_utils.data.mvtec import MVTecAD
 from fastflow_utils.detector.backbones import Backbone
-from fastflow_utils.detector.features import extract, pca_colours
+from fastflow_utils.detector.features import cosine_similarity, extract, pca_colours
 from fastflow_utils.detector.flows import FlowOptions
 from fastflow_utils.detector.model import FastFlow
 from fastflow_utils.detector.training import fit
@@ -117,7 +118,7 @@ def test_each_backbone_is_a_choice_with_its_levels(backbone, test_split):
 def test_it_starts_on_a_defect(backbone, test_split):
     first, good, *_ = data_of(explore_features(backbone, test_split))["images"]
     sample = test_split[test_split.labels.index(1)]
-    row, column = (round(63 * place) for place in first["start"])
+    row, column = (int(64 * place) for place in first["start"])
     assert sample.mask[0, row, column]
     assert good["start"] == (0.5, 0.5)
 
@@ -184,3 +185,19 @@ def test_the_latent_figure_says_what_each_level_adds_at_the_ring(model, test_spl
     labels = [axes.get_xlabel() for axes in figure.axes if not axes.images]
     assert labels == 3 * ["nll, nats per dimension"] + 4 * ["map (black: 0.5 or less)"]
     assert 100 < len(seen(figure)) <= 300
+
+
+def test_the_still_figure_counts_at_the_place_where_the_page_begins(backbone, test_split):
+    figure = cast(Figure, explore_features(backbone, test_split))
+    first = data_of(figure)["images"][0]
+    h = backbone(test_split[test_split.labels.index(1)].image[None])[-1][0]
+    row, column = (int(place * len(h[0])) for place in first["start"])
+    count = (cosine_similarity(h, row, column) > 0.5).sum()
+    assert f"{count} of {h[0].numel()} positions" in figure.get_suptitle()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+def test_a_backbone_may_compute_on_a_gpu(backbone, test_split):
+    here = data_of(explore_features(backbone, test_split))
+    there = data_of(explore_features(deepcopy(backbone).to("cuda"), test_split))
+    assert [one["name"] for one in there["images"]] == [one["name"] for one in here["images"]]

@@ -142,7 +142,7 @@ def explore_features(
     stride = f"stride {backbone.strides[-1]:.3g}"
     figure = feature_figure(
         sample.image,
-        backbone(sample.image[None])[-1][0],
+        _features(backbone, sample.image)[-1],
         row,
         column,
         channel=0,
@@ -152,12 +152,17 @@ def explore_features(
     def images() -> Iterator[Explored]:
         for index in order:
             sample = dataset[index]
-            views = [[h[0] for h in one(sample.image[None])] for one in backbones.values()]
+            views = [_features(one, sample.image) for one in backbones.values()]
             yield Explored(_name(dataset, index), sample, views, _middle(sample.mask))
 
     budget = None if is_live() else PAGE_BYTES
     views = {"network": list(backbones)}
     return present(figure, lambda: explorer(dataset.title, views, images(), len(order), budget))
+
+
+def _features(backbone: Backbone, image: Tensor) -> list[Tensor]:
+    """Return an image's levels (C_l, H_l, W_l), wherever the backbone computes."""
+    return [h[0].cpu() for h in backbone(image[None].to(backbone.device))]
 
 
 def explore_latents(model: FastFlow, dataset: MVTecAD, first: int | None = None) -> Figure | None:
