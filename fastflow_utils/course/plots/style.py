@@ -211,7 +211,7 @@ def _words(text: str) -> str:
     >>> print(_words(r"change of volume:" + "\n" + r"$\log\,|\det J_{ab}|$" + "\n" + r"a\$b"))
     change of volume: log |det J_ab|; a$b
     """
-    text = re.sub(r"(?<![.,;:!?])\n", "; ", text)  # a title's second line is read as one
+    text = re.sub(r"(?<![.,;:!?])\n(?!\()", "; ", text)  # a title's second line is read as one
     pieces = re.split(r"(?<!\\)\$", text)
     for i in range(1, len(pieces), 2):  # between two of them stands a formula
         formula = pieces[i].replace(r"\Vert", "|").replace(r"\,", " ")
