@@ -12,12 +12,12 @@ const chart = (root, title, inside, axes, touched) => {
 // touches an image chooses it.
 const strip = (root, { labels, colours, order, axis }, [low, high], mark, picker, touched) => {
   const at = (value) => percent((value - low) / (high - low));
-  const own = mark === null ? "" : `<line class="thin" y2="100%" x1="${at(mark)}" x2="${at(mark)}"/>`;
-  const body = chart(root, "image scores: ● good, ▲ anomalous; touch one to see it",
-    `${own}<line y2="100%"/>` + labels.map((label, i) => `<text fill="rgb(${colours[label]})" y="${
-      percent(0.87 - label / 2 - i * 0.618 % 1 / 4)}">${"●▲"[label]}</text>`).join(""), `${axis}, ${low.toFixed(1)} to ${high.toFixed(1)}`,
-  (x) => touched(low + x * (high - low)));
-  const [line, ...dots] = body.querySelectorAll("line:not(.thin), text");
+  const body = chart(root, "image scores: ● good, ▲ anomalous; touch one to see it", `<line
+    class="thin" y2="100%" x1="${at(mark)}" x2="${at(mark)}"/><line y2="100%"/>` +
+    labels.map((label, i) => `<text fill="rgb(${colours[label]})" y="${
+      percent(0.87 - label / 2 - i * 0.618 % 1 / 4)}">${"●▲"[label]}</text>`).join(""),
+  `${axis}, ${low.toFixed(1)} to ${high.toFixed(1)}`, (x) => touched(low + x * (high - low)));
+  const [, line, ...dots] = body.children;
   dots.forEach((dot, i) => {
     dot.onpointerdown = (event) => event.stopPropagation();
     dot.onclick = () => order.includes(i) && (picker.value = order.indexOf(i));

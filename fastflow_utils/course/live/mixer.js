@@ -40,7 +40,8 @@ live.kinds.mixer = async (root, data) => {
   const views = ["", "", ...levels].map(() => picture(row, data.size));
   add(root, "div", { className: "live-scale", innerHTML: `anomaly map: 0<i style="background:
     linear-gradient(90deg,${inferno.map((one) => `rgb(${one.slice(0, 3)})`)})"></i>1` });
-  const move = strip(root, data, [0, 1], null, picker, () => {});
+  // No image threshold is of a mixture: its mark lies far outside.
+  const move = strip(root, data, [0, 1], -99, picker, () => {});
   add(root, "p", { className: "live-note", textContent: data.note });
   redraw();
 };
