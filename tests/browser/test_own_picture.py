@@ -215,7 +215,7 @@ def test_a_file_s_name_stays_text_wherever_it_is_shown(page, detector, made):
     assert expected(detector, made / EVIL, EVIL) in [cells(row) for row in rows(page)]
     drop(page, made / EVIL)
     assert EVIL in status(page, EVIL)
-    assert EVIL[-24:] in page.locator(".widget-readout").inner_text()
+    expect(page.locator(".widget-readout")).to_contain_text(EVIL[-24:])
     assert page.locator("img[src=x]").count() == 0 and page.title() != "1"
 
 
