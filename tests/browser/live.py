@@ -91,7 +91,7 @@ SHOWN = """async (place) => {
   const parts = [new TextEncoder().encode(seen.innerHTML)];
   for (const canvas of place.querySelectorAll('canvas'))
     if (canvas.width && canvas.height)
-      parts.push(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data);
+      parts.push(new TextEncoder().encode(canvas.toDataURL()));  // the exact pixels, as PNG
   const bytes = await new Blob(parts).arrayBuffer();
   const hash = await crypto.subtle.digest('SHA-256', bytes);
   return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -16,7 +16,7 @@ import pytest
 import torch
 from live import Lab, Widget, errors, moves, until_drawn, widgets
 from matplotlib.figure import Figure
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Page
 from torch import Tensor
 
 from fastflow_utils.course import plots
@@ -78,29 +78,18 @@ def written(figure: Figure | None, folder: Path) -> Path:
 
 
 @pytest.fixture
-def opened(browser: Browser) -> Iterator[Any]:
+def opened(offline) -> Iterator[Any]:
     """Open a page that can read its file and nothing else."""
-    contexts: list[BrowserContext] = []
-    problems: list[str] = []
+    wrong: list[list[str]] = []
 
     def open_page(path: Path, width: int = 1280, **options: Any) -> Page:
-        size = {"width": width, "height": 844}
-        context = browser.new_context(viewport=cast(Any, size), **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.route(
-            re.compile("^(?!file:|data:)"),
-            lambda route: (problems.append(route.request.url), route.abort()),
-        )
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and problems.append(said.text))
+        page, found = offline(width, **options)
+        wrong.append(found)
         page.goto(path.as_uri())
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert problems == []
+    assert not any(wrong), "a request, an error or a warning"
 
 
 def explorer(page: Page) -> Widget:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from pages import render
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Locator, Page
 
 from fastflow_utils.course.live import MIME
 from fastflow_utils.course.widgets import LevelMixer, browse, explore_mixture, explore_threshold
@@ -114,29 +114,20 @@ def pages(figures: dict[str, Figure], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def opened(browser: Browser, pages: dict[str, Path]) -> Iterator[Opened]:
+def opened(offline, pages: dict[str, Path]) -> Iterator[Opened]:
     """Open the page of a kind, offline, and wait until its figure stands."""
-    contexts, troubles = [], []
+    wrong: list[list[str]] = []
 
     def open_page(kind: str, width: int = 1280, waits: bool = True, **options: bool) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda said: troubles.append(said.text))
-        page.route(
-            re.compile("^(?!file:|data:)"),
-            lambda route: (troubles.append(route.request.url), route.abort()),
-        )
+        page, found = offline(width, **options)
+        wrong.append(found)
         page.goto(pages[kind].as_uri())
         if waits:
             page.locator(".moves .live-place[data-drawn]").wait_for()
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert not troubles, "a request, an error or a warning"
+    assert not any(wrong), "a request, an error or a warning"
 
 
 def figure(page: Page) -> Locator:

@@ -35,20 +35,15 @@ BUSY = 4
 
 
 @pytest.fixture
-def opened(browser: Browser, tmp_path):
+def opened(offline, tmp_path):
     """Open a page as committed, with all its live figures built."""
-    contexts = []
+    wrong: list[list[str]] = []
 
     def open_page(path, touch: bool = False) -> tuple[Page, list[Widget]]:
         file = tmp_path / f"{path.stem}.html"
         file.write_text(run.render(run.committed(path).notebook), encoding="utf-8")
-        width, height = (390, 844) if touch else (1280, 900)
-        context = browser.new_context(viewport={"width": width, "height": height}, has_touch=touch)
-        contexts.append(context)
-        page = context.new_page()
-        page.route(
-            lambda url: not url.startswith(("file:", "data:", "blob:")), lambda r: r.abort()
-        )
+        page, found = offline(390 if touch else 1280, has_touch=touch)
+        wrong.append(found)
         page.goto(file.as_uri())
         for box in page.query_selector_all("[data-live]"):
             box.scroll_into_view_if_needed()
@@ -56,8 +51,7 @@ def opened(browser: Browser, tmp_path):
         return page, widgets(page)
 
     yield open_page
-    for context in contexts:
-        context.close()
+    assert not any(wrong), "a request, an error or a warning"
 
 
 def kinds(path) -> list[str]:

@@ -4,7 +4,6 @@ The page is read from the disk with every request refused.
 """
 
 import io
-import re
 import statistics
 from base64 import b64decode
 from collections.abc import Callable, Iterator
@@ -67,27 +66,18 @@ def written(executed: Path) -> Path:
 
 
 @pytest.fixture
-def opened(browser: Browser, written: Path) -> Iterator[Opened]:
+def opened(offline, written: Path) -> Iterator[Opened]:
     """Open the page; it may ask for nothing, and complain about nothing."""
-    contexts, wrong = [], []
+    wrong: list[list[str]] = []
 
     def open_page(width: int = 1280, **options: Any) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 844}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(said.text))
-        page.route(
-            re.compile("^(?!file:|data:)"),
-            lambda route: (wrong.append(route.request.url), route.abort()),
-        )
+        page, found = offline(width, **options)
+        wrong.append(found)
         page.goto(written.as_uri())
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
+    assert not any(wrong), "a request, an error or a warning"
 
 
 def live(page: Page) -> tuple[Locator, Locator, Locator]:
